@@ -1,0 +1,206 @@
+"""A run, and how each event changes it: the fold that engine, projector, rebuild and verify share.
+
+`evolve` trusts the rule (schemas/rule.py): it is handed facts only. Same facts, same state, byte for byte, on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Self, assert_never
+
+import orjson
+
+from schemas.events import Envelope, StepSummary, type_names
+from schemas.plan import Plan, plan_of
+
+EVOLVE_VERSION: Final = 1
+"""Raised when `evolve` or `Run.dump` changes: a snapshot of another version is folded anew from the run's history."""
+
+Phase = Literal["requested", "started", "retrying", "ready", "failed", "done"]
+"""requested: no step yet; started: an attempt is open; retrying: waits for the next attempt; ready: the next step or attempt
+may start; failed: a step failed for good; done: the end stands in the log."""
+
+_SAVED: Final = (
+    "workflow_id version payload seq tip phase pc attempt tries interruptions open_epoch until input outputs error "
+    "created_at started_at finished_at status command times set_aside"
+).split()
+
+
+class Run:
+    """One run up to its tip. Plain slots: there may be hundreds of thousands in memory."""
+
+    __slots__ = ("id", "plan", *_SAVED)
+
+    id: str
+    plan: Plan
+    workflow_id: str
+    version: int | None
+    payload: Any
+    seq: int
+    tip: str | None
+    """digest of the last event's bytes"""
+    phase: Phase
+    pc: int
+    """index of the current step"""
+    attempt: int
+    """last attempt of the current step that was started, 0 before the first"""
+    tries: int
+    """attempts of the current step that failed by themselves"""
+    interruptions: int
+    """attempts of the current step whose worker was lost"""
+    open_epoch: int
+    """epoch under which the open attempt was started, 0 when none is open"""
+    until: str | None
+    """due time of a delay or of the next attempt"""
+    input: Any
+    """the current step's config with expressions replaced, null when it has none"""
+    outputs: dict[str, Any]
+    error: Any
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    status: Literal["PENDING", "RUNNING", "SUCCESS", "FAILED", "CANCELLED"]
+    command: str
+    """id of the command that started it"""
+    times: list[list[Any]]
+    """[attempts, started_at, finished_at] of each step reached"""
+    set_aside: str | None
+    """why nothing more is decided for this run: an event that this process does not know or cannot fold"""
+
+    def __init__(self, run_id: str) -> None:
+        self.id = run_id
+        self.plan = plan_of(None)
+        self.workflow_id, self.version, self.payload = "", None, None
+        self.seq, self.tip = 0, None
+        self.phase, self.pc = "requested", 0
+        self.attempt = self.tries = self.interruptions = self.open_epoch = 0
+        self.until = self.input = self.error = None
+        self.outputs, self.times = {}, []
+        self.created_at, self.started_at, self.finished_at = "", None, None
+        self.status, self.command, self.set_aside = "PENDING", "", None
+
+    def clone(self) -> Run:
+        """A copy that may be evolved ahead of the log; containers are replaced, never changed, by `evolve`."""
+        copy = object.__new__(Run)
+        for name in Run.__slots__:
+            setattr(copy, name, getattr(self, name))
+        return copy
+
+    def dump(self) -> bytes:
+        """The state for a snapshot, without the id (the row's key)."""
+        return orjson.dumps({"definition": self.plan.definition, **{name: getattr(self, name) for name in _SAVED}})
+
+    @classmethod
+    def load(cls, run_id: str, state: bytes | str) -> Self:
+        """The reverse of `dump`; definitions are shared between runs."""
+        run = cls(run_id)
+        saved = orjson.loads(state)
+        run.plan = plan_of(saved.pop("definition"))
+        for name, value in saved.items():
+            setattr(run, name, value)
+        return run
+
+    @property
+    def step(self) -> str:
+        """Name of the current step."""
+        return self.plan.steps[self.pc].name
+
+    def summaries(self) -> list[StepSummary]:
+        names = [step.name for step in self.plan.steps]
+        return [
+            {"name": name, "attempts": attempts, "started_at": started, "finished_at": finished}
+            for name, (attempts, started, finished) in zip(names, self.times, strict=False)
+        ]
+
+
+def extend(run: Run, envelope: Envelope, tip: str) -> None:
+    """Take a fact: the tip moves whatever the event says; what cannot be understood sets the run aside.
+
+    `tip` is the digest of the record's value bytes. Changes `run`.
+    """
+    run.seq, run.tip = envelope["seq"], tip
+    if run.set_aside is not None:
+        return
+    try:
+        evolve(run, envelope["type"], envelope["data"], envelope["time"], envelope["epoch"])
+    except UnknownEvent as unknown:
+        run.set_aside = str(unknown)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        run.set_aside = f"{envelope['type']} at seq {run.seq} cannot be folded: {type(error).__name__} {error}"
+
+
+class UnknownEvent(Exception):
+    """This process does not know the event's type."""
+
+
+def evolve(run: Run, type_: str, data: Mapping[str, Any], time: str, epoch: int) -> None:
+    """Change `run` by one event. Raises UnknownEvent, or KeyError / TypeError / ValueError where the data has another shape."""
+    if type_ not in _KNOWN:
+        raise UnknownEvent(f"an event of the unknown type {type_!r} at seq {run.seq}")
+    name: type_names = type_  # type: ignore[assignment]
+    match name:
+        case "RunRequested":
+            _requested(run, data)
+        case "StepStarted":
+            _started(run, data, time, epoch)
+        case "StepSucceeded":
+            _named(run, data)
+            run.outputs = {**run.outputs, data["step"]: data["output"]}
+            _end_step(run, time)
+            run.pc += 1
+            run.phase = "ready"
+        case "StepFailed":
+            _named(run, data)
+            run.error = {**data["error"], "step": data["step"]}
+            if data["attempt"] == 0:
+                run.times = [*run.times[: run.pc], [0, None, None]]
+            _end_step(run, time)
+            run.phase = "failed"
+        case "StepRetryScheduled":
+            _named(run, data)
+            run.tries += 1
+            run.error = {**data["error"], "step": data["step"]}
+            run.until, run.phase, run.open_epoch = data["until"], "retrying", 0
+        case "StepInterrupted":
+            _named(run, data)
+            run.interruptions += 1
+            run.until, run.phase, run.open_epoch = None, "ready", 0
+        case "RunCompleted":
+            run.status, run.error, run.finished_at = data["status"], data["error"], time
+            run.phase, run.open_epoch, run.until, run.input = "done", 0, None, None
+        case "PartitionTaken":
+            raise ValueError("PartitionTaken belongs to no run")
+        case _:
+            assert_never(name)
+
+
+_KNOWN: Final = frozenset(type_names.__args__)  # type: ignore[attr-defined]
+
+
+def _requested(run: Run, data: Mapping[str, Any]) -> None:
+    run.workflow_id, run.version, run.payload = data["workflow_id"], data["version"], data["payload"]
+    run.plan = plan_of(data["definition"])
+    run.created_at, run.command = data["requested_at"], data["command"]
+
+
+def _started(run: Run, data: Mapping[str, Any], time: str, epoch: int) -> None:
+    _named(run, data)
+    run.attempt, run.open_epoch, run.phase = data["attempt"], epoch, "started"
+    run.until = data.get("until")
+    run.input = data.get("input", run.input)
+    run.status = "RUNNING"
+    run.started_at = run.started_at or time
+    began = run.times[run.pc][1] if len(run.times) > run.pc else time
+    run.times = [*run.times[: run.pc], [run.attempt, began, None]]
+
+
+def _end_step(run: Run, time: str) -> None:
+    attempts, began, _ = run.times[run.pc]
+    run.times = [*run.times[: run.pc], [attempts, began, time]]
+    run.attempt = run.tries = run.interruptions = run.open_epoch = 0
+    run.until = run.input = None
+
+
+def _named(run: Run, data: Mapping[str, Any]) -> None:
+    if data["step"] != run.step:
+        raise ValueError(f"step {data['step']!r} is not the current one, {run.step!r}")

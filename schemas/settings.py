@@ -1,0 +1,89 @@
+"""Every setting, its default and its meaning. Environment variables have the fields' names in upper case."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names of the five topics under one prefix."""
+
+    definitions: str
+    trigger: str
+    events: str
+    completed: str
+    rejected: str
+
+    @classmethod
+    def named(cls, prefix: str) -> Topics:
+        return cls(*(f"{prefix}workflow.{name}" for name in ("definitions", "trigger", "events", "completed", "rejected")))
+
+
+class Settings(BaseSettings):
+    """What a process is told from outside; frozen, read once at its start."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=None)
+
+    storage_backend: Literal["memory", "filesystem", "postgres"] = "postgres"
+    storage_path: Path = Path(".workflow/store")
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    kafka_consumer_group: str = "workflow-workers"
+    postgres_host: str = "127.0.0.1"
+    postgres_port: int = Field(5433, ge=1, le=65535)
+    postgres_user: str = "workflow"
+    postgres_password: str = Field("", repr=False)
+    postgres_db: str = "workflow"
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(8001, ge=0, le=65535)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "text"
+
+    workflow_home: Path = Path(".workflow")
+    workflow_url: str = "http://127.0.0.1:8001"
+    workflow_health_port: int = Field(0, ge=0, le=65535, description="port of a worker's or projector's /health and /ready; 0 takes a free one")
+    workflow_topic_prefix: str = Field("", pattern=r"\A[A-Za-z0-9._-]{0,80}\Z")
+    workflow_partitions: int = Field(8, ge=1, le=1024, description="partitions of commands and events; fixed once the topics exist")
+    workflow_replication_factor: int = Field(1, ge=1)
+    workflow_projector_group: str = "workflow-projectors"
+    workflow_session_timeout_s: float = Field(6.0, ge=1)
+    workflow_heartbeat_s: float = Field(2.0, gt=0)
+    workflow_append_timeout_s: float = Field(10.0, gt=0, description="an append not read back by then is unknown: the partition is taken anew")
+    workflow_send_timeout_s: float = Field(10.0, gt=0, description="bound of a send by the API")
+    workflow_watchdog_s: float = Field(60.0, gt=0, description="a partition that has records and does not move for so long ends the process")
+    workflow_stop_grace_s: float = Field(10.0, gt=0)
+    workflow_effects_max: int = Field(500, ge=1, description="step effects running at once in one worker")
+    workflow_held_commands_max: int = Field(10_000, ge=1, description="commands held per partition before its intake is paused")
+    workflow_definition_wait_s: float = Field(30.0, ge=0)
+    workflow_step_timeout_s: float = Field(30.0, gt=0, description="default timeout of one webhook attempt")
+    workflow_projector_batch_max: int = Field(20_000, ge=1)
+    workflow_command_retention_days: float = Field(7.0, ge=0)
+
+    workflow_body_bytes_max: int = Field(900_000, ge=1024)
+    workflow_batch_bytes_max: int = Field(64 * 1024 * 1024, ge=1024)
+    workflow_json_depth_max: int = Field(32, ge=2, le=200)
+    workflow_payload_bytes_max: int = Field(512 * 1024, ge=2)
+    workflow_definition_bytes_max: int = Field(256 * 1024, ge=256)
+    workflow_result_bytes_max: int = Field(256 * 1024, ge=256, description="bytes of one step's result")
+    workflow_record_bytes_max: int = Field(1_000_000, ge=64 * 1024, description="bytes of one Kafka record")
+    workflow_steps_max: int = Field(200, ge=1)
+    workflow_batch_items_max: int = Field(10_000, ge=1)
+    workflow_page_items_max: int = Field(500, ge=1)
+    workflow_position_wait_s: float = Field(10.0, ge=0, description="longest wait of a read for its min_position")
+
+    @cached_property
+    def topics(self) -> Topics:
+        return Topics.named(self.workflow_topic_prefix)
+
+    @property
+    def postgres_dsn(self) -> str:
+        from urllib.parse import quote
+
+        secret = f":{quote(self.postgres_password, safe='')}" if self.postgres_password else ""
+        return f"postgresql://{quote(self.postgres_user, safe='')}{secret}@{self.postgres_host}:{self.postgres_port}/{quote(self.postgres_db, safe='')}"

@@ -1,0 +1,170 @@
+"""The store's port: what engine, projector and API ask of the read tables. One contract suite holds all stores to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from schemas.position import Place, Position
+from schemas.run import Run
+from schemas.views import RunView, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where the tables of a partition of `workflow.events` stand. `digest`: of the value of the record before `position`, None at 0."""
+
+    position: int
+    epoch: int
+    digest: str | None
+    cluster_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The last event of a run: kept for ever."""
+
+    seq: int
+    digest: str
+    done: bool
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """All unfinished runs of a partition and where the tables stood, one read transaction. `mark` None: nothing stored yet."""
+
+    mark: Mark | None
+    runs: list[Run]
+
+
+class SnapshotStore(Protocol):
+    """What the engine asks. Raises StoreAway when the store does not answer in time."""
+
+    remembers: bool
+    """False: there is no shared store (memory); the engine folds from the log's start and remembers finished runs itself."""
+
+    async def snapshot(self, partition: int) -> Snapshot: ...
+
+    async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
+        """Position of the partition's tables and the tips of those runs that have had an event, one read transaction."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """A fact as it stands in the log. `value`: the record's value bytes, never re-serialised; `at_ms`: the log's time."""
+
+    run_id: str
+    seq: int
+    type: str
+    offset: int
+    at_ms: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run after a batch. `state` None when it is finished; `view` None for a quarantined run whose columns stand still."""
+
+    run_id: str
+    partition: int
+    first_offset: int
+    last_offset: int
+    seq: int
+    digest: str
+    done: bool
+    state: bytes | None
+    state_version: int
+    view: RunView | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRow:
+    """A command that has not become a run yet. `place`: ("t", partition); `offset`: of its record."""
+
+    run_id: str
+    partition: int
+    offset: int
+    workflow_id: str
+    version: int | None
+    payload: bytes
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The outcome of folding one batch of one partition of `workflow.events`, written with its position in one transaction."""
+
+    partition: int
+    start: int
+    """position at which the tables must stand"""
+    mark: Mark
+    """where they stand afterwards"""
+    runs: Sequence[RunRow]
+    history: Sequence[HistoryRow]
+    orphans: int
+
+
+class WriteStore(Protocol):
+    """What the projector asks."""
+
+    async def migrate(self) -> None: ...
+
+    async def apply(self, batch: Batch) -> None:
+        """Write the batch. Raises StalePosition when the tables do not stand at `batch.start` (another projector was faster)."""
+        ...
+
+    async def apply_pending(self, partition: int, start: int, end: int, rows: Sequence[PendingRow]) -> None:
+        """Move the position of `workflow.trigger` from `start` to `end`; rows of runs that exist are not kept."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list shows; times are RFC 3339, bounds exclusive."""
+
+    workflow_id: str | None = None
+    status: Status | None = None
+    created_after: str | None = None
+    created_before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run as it is shown. `place` and `offset`: its last event (or, PENDING, its command) is below this offset there."""
+
+    view: RunView
+    place: Place
+    offset: int
+
+
+class ReadStore(Protocol):
+    """What the API asks. Raises StoreAway when the store does not answer in time."""
+
+    async def run(self, run_id: str) -> StoredRun | None: ...
+
+    async def runs(self, where: RunFilter, *, after: tuple[str, str] | None, limit: int) -> Sequence[StoredRun]:
+        """Newest first by (created_at, run_id); `after`: the pair of the last one seen."""
+        ...
+
+    async def events(
+        self,
+        run_id: str,
+        *,
+        order: Literal["asc", "desc"],
+        before_seq: int | None,
+        after_seq: int | None,
+        types: Collection[str],
+        limit: int,
+    ) -> Sequence[HistoryRow]: ...
+
+    async def positions(self) -> Position:
+        """How far all tables are: ("e", n) and ("t", n)."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Store(SnapshotStore, WriteStore, ReadStore, Protocol):
+    """A whole store."""
