@@ -24,7 +24,7 @@ def seconds(value: object) -> float:
         case bool():
             raise ValueError(f"a duration is {_FORMS}, not {str(value).lower()}")
         case int() | float():
-            return _bounded(value, str(value) if isinstance(value, float) else f"{value:#x}"[:20] if abs(value) > 10**15 else str(value))
+            return _bounded(value, str(value) if abs(value) < 1e15 else "that")
         case str():
             return _bounded(_read(value), value)
         case _:
@@ -41,7 +41,7 @@ def _read(text: str) -> float:
     return float(number) / 1_000 if unit == "ms" else float(number) * _UNIT_S[unit]
 
 
-def _bounded(value: int | float, written: str) -> float:
+def _bounded(value: float, written: str) -> float:
     if not value >= 0:  # NaN as well
         raise ValueError(f"a duration is 0 or longer, not {written}")
     if value > DURATION_MAX_S:
