@@ -32,6 +32,11 @@ class BrokerAway(WorkflowError):
     """Kafka at {address} does not answer ({reason}). Start it or set KAFKA_BOOTSTRAP_SERVERS to one that runs."""
 
 
+class OutcomeUnknown(WorkflowError):
+    """It is not known whether this was written ({reason}): it may still come to stand in the log.
+    Repeating it with the same Idempotency-Key is safe."""
+
+
 class StoreAway(WorkflowError):
     """The store does not answer ({reason}). Start it or set STORAGE_BACKEND / POSTGRES_* to one that runs."""
 

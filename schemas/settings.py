@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     workflow_home: Path = Path(".workflow")
     workflow_url: str = "http://127.0.0.1:8001"
     workflow_health_port: int = Field(0, ge=0, le=65535, description="port of a worker's or projector's /health and /ready; 0 takes a free one")
-    workflow_topic_prefix: str = Field("", pattern=r"\A[A-Za-z0-9._-]{0,80}\Z")
+    workflow_topic_prefix: str = Field("", pattern=r"\A[A-Za-z0-9._-]{0,80}\z")
     workflow_partitions: int = Field(8, ge=1, le=1024, description="partitions of commands and events; fixed once the topics exist")
     workflow_replication_factor: int = Field(1, ge=1)
     workflow_projector_group: str = "workflow-projectors"
