@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from schemas.position import Place, Position
 from schemas.run import Run
@@ -51,8 +51,7 @@ class SnapshotStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryRow:
+class HistoryRow(NamedTuple):
     """A fact as it stands in the log. `value`: the record's value bytes, never re-serialised; `at_ms`: the log's time."""
 
     run_id: str
@@ -63,19 +62,24 @@ class HistoryRow:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run after a batch. `state` None when it is finished; `view` None for a quarantined run whose columns stand still."""
+class RunRow(NamedTuple):
+    """A run after a batch.
+
+    `first_offset`: of its first event when the batch holds it, None when it stood before (the store keeps what it has).
+    `state`: None when the run is finished. `view`: None when its columns stand still (all but seq, digest and the reason).
+    `set_aside`: why the run is set aside, None for a sound one.
+    """
 
     run_id: str
     partition: int
-    first_offset: int
+    first_offset: int | None
     last_offset: int
     seq: int
     digest: str
     done: bool
     state: bytes | None
     state_version: int
+    set_aside: str | None
     view: RunView | None
 
 
@@ -94,7 +98,11 @@ class PendingRow:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The outcome of folding one batch of one partition of `workflow.events`, written with its position in one transaction."""
+    """The outcome of folding one batch of one partition of `workflow.events`, written with its position in one transaction.
+
+    `orphans`: how many records were no facts, by reason. `commands`: the position of the same partition of
+    `workflow.trigger` moves (from, to) in the same transaction, because every command between has become a run.
+    """
 
     partition: int
     start: int
@@ -103,20 +111,28 @@ class Batch:
     """where they stand afterwards"""
     runs: Sequence[RunRow]
     history: Sequence[HistoryRow]
-    orphans: int
+    orphans: Mapping[str, int]
+    commands: tuple[int, int] | None = None
 
 
 class WriteStore(Protocol):
     """What the projector asks."""
 
-    async def migrate(self) -> None: ...
+    async def migrate(self) -> None:
+        """Make the tables, or bring them to this version. Any number of processes may call it at once."""
+        ...
+
+    async def mark(self, partition: int) -> Mark | None:
+        """Where the tables of the partition stand; None: nothing stored yet."""
+        ...
 
     async def apply(self, batch: Batch) -> None:
         """Write the batch. Raises StalePosition when the tables do not stand at `batch.start` (another projector was faster)."""
         ...
 
     async def apply_pending(self, partition: int, start: int, end: int, rows: Sequence[PendingRow]) -> None:
-        """Move the position of `workflow.trigger` from `start` to `end`; rows of runs that exist are not kept."""
+        """Move the position of `workflow.trigger` from `start` to `end`; rows of runs that exist are not kept, and of
+        two rows with one run id the first stays. Raises StalePosition when the tables do not stand at `start`."""
         ...
 
 
