@@ -16,6 +16,7 @@ from schemas.upcasters import VERSIONS, upcast
 
 SOURCE: Final = "/workflow"
 PARTITION_TAKEN: Final = "PartitionTaken"
+RUN_COMPLETED: Final = "RunCompleted"
 
 type_names = Literal[
     "PartitionTaken",
@@ -46,7 +47,7 @@ class PartitionTakenData(TypedDict):
 
 
 class RunRequestedData(TypedDict):
-    """A command was taken: from here on the run exists, with its definition and payload pinned."""
+    """A command was taken: from here on the run exists, with its definition and payload pinned. `refused`: why it can only fail."""
 
     workflow_id: str
     version: int | None
@@ -54,6 +55,7 @@ class RunRequestedData(TypedDict):
     payload: dict[str, Any]
     command: str
     requested_at: str
+    refused: NotRequired[ErrorData]
 
 
 class StepStartedData(TypedDict):

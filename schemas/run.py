@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Self, assert_never
 
 import orjson
 
-from schemas.events import Envelope, StepSummary, type_names
+from schemas.events import RUN_COMPLETED, Envelope, StepSummary, type_names
 from schemas.plan import Plan, plan_of
 
 EVOLVE_VERSION: Final = 1
@@ -119,7 +119,8 @@ def extend(run: Run, envelope: Envelope, tip: str) -> None:
     `tip` is the digest of the record's value bytes. Changes `run`.
     """
     run.seq, run.tip = envelope["seq"], tip
-    if run.set_aside is not None:
+    ended = envelope["type"] == RUN_COMPLETED
+    if run.set_aside is not None and not ended:
         return
     try:
         evolve(run, envelope["type"], envelope["data"], envelope["time"], envelope["epoch"])
@@ -127,6 +128,8 @@ def extend(run: Run, envelope: Envelope, tip: str) -> None:
         run.set_aside = str(unknown)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         run.set_aside = f"{envelope['type']} at seq {run.seq} cannot be folded: {type(error).__name__} {error}"
+    if ended:
+        run.phase = "done"
 
 
 class UnknownEvent(Exception):
@@ -181,6 +184,8 @@ def _requested(run: Run, data: Mapping[str, Any]) -> None:
     run.workflow_id, run.version, run.payload = data["workflow_id"], data["version"], data["payload"]
     run.plan = plan_of(data["definition"])
     run.created_at, run.command = data["requested_at"], data["command"]
+    if "refused" in data:
+        run.error, run.phase = data["refused"], "failed"
 
 
 def _started(run: Run, data: Mapping[str, Any], time: str, epoch: int) -> None:
