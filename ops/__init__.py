@@ -1,0 +1,1 @@
+"""Running the platform: the command line, the supervisor and the embedded servers."""
