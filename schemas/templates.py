@@ -17,6 +17,7 @@ from schemas.jsontext import JSON, dumps
 EXPRESSION_BYTES_MAX: Final = 4_096
 Root: TypeAlias = Literal["payload", "steps", "run"]
 ROOTS: Final[tuple[Root, ...]] = ("payload", "steps", "run")
+_ROOT_OF: Final[dict[str, Root]] = {root: root for root in ROOTS}
 
 _OPENING: Final = re.compile(r"(\$?)\$\{")
 _LITERAL: Final = r"""
@@ -26,7 +27,12 @@ _LITERAL: Final = r"""
   | //[^\n]*
 """
 _TOKEN: Final = re.compile(rf"(?P<literal>{_LITERAL})|(?P<mark>[{{}}\"'])", re.VERBOSE)
-_NAME: Final = re.compile(rf"(?P<literal>{_LITERAL})|\b(?P<root>{'|'.join(ROOTS)})\b", re.VERBOSE)
+_MENTION: Final = re.compile(
+    rf"""(?P<literal>{_LITERAL})
+      | \b(?P<root>{"|".join(ROOTS)})\b
+        (?: \s*\.\s*(?P<field>[A-Za-z_]\w*+)(?!\s*\() | \s*\[\s*(?P<quote>["'])(?P<key>[^"'\\\n]*)(?P=quote)\s*\] )?""",
+    re.VERBOSE,
+)
 
 
 class TemplateRefused(WorkflowError, ValueError):
@@ -68,7 +74,18 @@ def render(config: JSON, values: Mapping[str, JSON]) -> JSON:
 
 def roots(source: str) -> frozenset[Root]:
     """Which of `ROOTS` the expression may name; one too many at worst, never one too few."""
-    return frozenset(root for root in ROOTS if root in {match["root"] for match in _NAME.finditer(source)})
+    return frozenset(root for root, _ in mentions(source))
+
+
+def mentions(source: str) -> tuple[tuple[Root, str | None], ...]:
+    """Where the expression may name a root: (root, its member that is named there, None for the root itself), in order.
+
+    `payload.order.id + size(steps["a"])` gives (payload, order), (steps, a). One too many at worst, never one too few.
+    """
+    found = (match for match in _MENTION.finditer(source) if match["root"])
+    return tuple(
+        (_ROOT_OF[match["root"]], match["field"] if match["quote"] is None else match["key"]) for match in found
+    )
 
 
 def _render_text(text: str, values: Mapping[str, JSON]) -> JSON:
