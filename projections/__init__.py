@@ -1,0 +1,1 @@
+"""The read side: the fold from events to rows, the stores behind one port, the projector, rebuild and verify."""

@@ -1,0 +1,220 @@
+"""The store in memory: no file, no server, gone with its process. It holds all that the log holds."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import islice
+from typing import Final, Literal, Self
+
+from projections.fold import refold
+from projections.rows import UNSHOWN, Chain, columns, instant_us, stored_pending, stored_run
+from projections.tables import Audit, StoredRow
+from schemas.errors import StalePosition
+from schemas.position import Position
+from schemas.run import EVOLVE_VERSION, Run
+from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapshot, StoredRun, Tip
+
+_IDS_AT_ONCE: Final = 1_000
+_SortKey = tuple[int, str]
+
+
+class _Data:
+    """The tables: replaced as a whole by `swap`."""
+
+    def __init__(self) -> None:
+        self.marks: dict[int, Mark] = {}
+        self.commands: dict[int, int] = {}
+        self.runs: dict[str, StoredRow] = {}
+        self.history: dict[str, list[HistoryRow]] = {}
+        self.pending: dict[str, PendingRow] = {}
+        self.keys: dict[str, _SortKey] = {}
+        self.order: list[_SortKey] = []
+        """the keys of all runs and pending rows, sorted"""
+
+    def place(self, run_id: str, created_us: int) -> None:
+        """Keep the order of the list."""
+        key, old = (created_us, run_id), self.keys.get(run_id)
+        if key == old:
+            return
+        if old is not None:
+            del self.order[bisect_left(self.order, old)]
+        insort(self.order, key)
+        self.keys[run_id] = key
+
+    def stored(self, run_id: str) -> StoredRun | None:
+        row, pending = self.runs.get(run_id), self.pending.get(run_id)
+        if row is not None:
+            return stored_run(*row)
+        return stored_pending(pending) if pending is not None else None
+
+    def matches(self, run_id: str, where: RunFilter) -> bool:
+        """Whether the run is of the workflow and has the status that are asked for."""
+        row = self.runs.get(run_id)
+        workflow_id = self.pending[run_id].workflow_id if row is None else row.shown.workflow_id
+        status = "PENDING" if row is None else row.shown.status
+        return where.workflow_id in (None, workflow_id) and where.status in (None, status)
+
+    def between(self, where: RunFilter, after: tuple[str, str] | None) -> Iterator[str]:
+        """Ids within the bounds of time and below the last one seen, newest first."""
+        above = None if where.created_after is None else instant_us(where.created_after)
+        ends = [] if where.created_before is None else [bisect_left(self.order, (instant_us(where.created_before), ""))]
+        if after is not None:
+            ends.append(bisect_left(self.order, (instant_us(after[0]), after[1])))
+        for at in range(min(ends, default=len(self.order)) - 1, -1, -1):
+            created_us, run_id = self.order[at]
+            if above is not None and created_us <= above:
+                return
+            yield run_id
+
+
+class MemoryStore:
+    """All rows in dictionaries. Every method runs to its end without a break, so each is one transaction."""
+
+    remembers = False
+
+    def __init__(self) -> None:
+        self._data = _Data()
+
+    async def migrate(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    # the engine's side
+
+    async def snapshot(self, partition: int) -> Snapshot:
+        data = self._data
+        runs = [
+            self._load(row.chain)
+            for row in data.runs.values()
+            if row.chain.partition == partition and not row.chain.done
+        ]
+        return Snapshot(data.marks.get(partition), runs)
+
+    def _load(self, chain: Chain) -> Run:
+        if chain.state_version == EVOLVE_VERSION and chain.state is not None:
+            return Run.load(chain.run_id, chain.state)
+        return refold(chain.run_id, [row.value for row in self._data.history[chain.run_id]])
+
+    async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
+        found = (self._data.runs[run_id].chain for run_id in run_ids if run_id in self._data.runs)
+        mark = self._data.marks.get(partition)
+        return mark.position if mark else 0, {
+            chain.run_id: Tip(chain.seq, chain.digest, chain.done) for chain in found if chain.partition == partition
+        }
+
+    # the projector's side
+
+    async def mark(self, partition: int) -> Mark | None:
+        return self._data.marks.get(partition)
+
+    async def apply(self, batch: Batch) -> None:
+        data = self._data
+        mark = data.marks.get(batch.partition)
+        _fence(batch.partition, mark.position if mark else 0, batch.start)
+        if batch.commands is not None:
+            _fence(batch.partition, data.commands.get(batch.partition, 0), batch.commands[0])
+            data.commands[batch.partition] = batch.commands[1]
+        data.marks[batch.partition] = batch.mark
+        for row in batch.runs:
+            chain, shown = columns(row)
+            old = data.runs.get(row.run_id)
+            if old is not None:
+                chain = chain._replace(first_offset=old.chain.first_offset)
+                shown = shown or old.shown
+            shown = shown or UNSHOWN
+            data.runs[row.run_id] = StoredRow(chain, shown)
+            data.place(row.run_id, shown.created_us)
+            data.pending.pop(row.run_id, None)
+        for event in batch.history:
+            data.history.setdefault(event.run_id, []).append(event)
+
+    async def apply_pending(self, partition: int, start: int, end: int, rows: Sequence[PendingRow]) -> None:
+        data = self._data
+        _fence(partition, data.commands.get(partition, 0), start)
+        data.commands[partition] = end
+        for row in rows:
+            if row.run_id not in data.runs and row.run_id not in data.pending:
+                data.pending[row.run_id] = row
+                data.place(row.run_id, instant_us(row.created_at))
+
+    # the API's side
+
+    async def run(self, run_id: str) -> StoredRun | None:
+        return self._data.stored(run_id)
+
+    async def runs(self, where: RunFilter, *, after: tuple[str, str] | None, limit: int) -> Sequence[StoredRun]:
+        data = self._data
+        ids = (run_id for run_id in data.between(where, after) if data.matches(run_id, where))
+        return [run for run in map(data.stored, islice(ids, limit)) if run is not None]
+
+    async def events(
+        self,
+        run_id: str,
+        *,
+        order: Literal["asc", "desc"],
+        before_seq: int | None,
+        after_seq: int | None,
+        types: Collection[str],
+        limit: int,
+    ) -> Sequence[HistoryRow]:
+        rows = self._data.history.get(run_id, [])
+        wanted = [
+            row
+            for row in (rows if order == "asc" else reversed(rows))
+            if (before_seq is None or row.seq < before_seq)
+            and (after_seq is None or row.seq > after_seq)
+            and (not types or row.type in types)
+        ]
+        return wanted[:limit]
+
+    async def positions(self) -> Position:
+        events: Position = {("e", partition): mark.position for partition, mark in self._data.marks.items()}
+        return events | {("t", partition): position for partition, position in self._data.commands.items()}
+
+    # rebuild and verify
+
+    def audit(self) -> AbstractAsyncContextManager[Audit]:
+        return _audit(self._data)
+
+    async def second(self) -> Self:
+        return type(self)()
+
+    async def swap(self, second: Self) -> None:
+        self._data = second._data
+
+
+def _fence(partition: int, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise StalePosition(partition=partition, found=found, wanted=wanted)
+
+
+class _MemoryAudit:
+    """A copy of the dictionaries; the rows themselves never change."""
+
+    def __init__(self, data: _Data) -> None:
+        self._marks, self._runs = dict(data.marks), dict(data.runs)
+        self._history = {run_id: list(rows) for run_id, rows in data.history.items()}
+
+    async def marks(self) -> Mapping[int, Mark]:
+        return self._marks
+
+    async def runs(self, run_ids: Collection[str]) -> Mapping[str, StoredRow]:
+        return {run_id: self._runs[run_id] for run_id in run_ids if run_id in self._runs}
+
+    async def history(self, run_ids: Collection[str]) -> Mapping[str, Sequence[HistoryRow]]:
+        return {run_id: self._history[run_id] for run_id in run_ids if run_id in self._history}
+
+    async def run_ids(self, partition: int) -> AsyncIterator[Sequence[str]]:
+        ids = [run_id for run_id, row in self._runs.items() if row.chain.partition == partition]
+        for at in range(0, len(ids), _IDS_AT_ONCE):
+            yield ids[at : at + _IDS_AT_ONCE]
+
+    async def stray_history(self) -> Sequence[str]:
+        return [run_id for run_id in self._history if run_id not in self._runs][:10]
+
+
+@asynccontextmanager
+async def _audit(data: _Data) -> AsyncIterator[Audit]:
+    yield _MemoryAudit(data)
