@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 from signal import SIG_IGN, SIGCONT, SIGHUP, SIGINT, SIGTERM, Signals, signal
 from typing import IO, Final
@@ -82,10 +83,21 @@ def end(children: dict[int, tuple[psutil.Process, Signals]]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):  # it also looks whether the pid is still that process
             process.send_signal(stop_signal)
             process.send_signal(SIGCONT)
-    _, stubborn = psutil.wait_procs([process for process, _ in children.values()], timeout=GRACE_S)
-    for process in stubborn:
+    deadline = time.monotonic() + GRACE_S
+    left = [process for process, _ in children.values()]
+    while (left := [process for process in left if lives(process)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it still runs; a zombie waits for its parent alone."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ broker.session.timeout.ms=4000
 num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=8388608
+file.delete.delay.ms=1000
 """
 
 _JVM: Final = (

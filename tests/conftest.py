@@ -1,0 +1,83 @@
+"""Fixtures: real servers, started once and only when a test asks for them, and a fresh world on them per test."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from ops.embedded.kafka import KafkaServer
+from ops.embedded.postgres import PostgresServer
+from schemas.settings import Settings
+from tests import servers
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[servers.Address]:
+    """The broker that tests share."""
+    with servers.kafka_for_tests() as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Address]:
+    """The PostgreSQL that tests share; `postgres_dsn` is a database of one's own on it."""
+    with servers.postgres_for_tests() as postgres:
+        yield postgres
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[KafkaServer]:
+    """A broker of this test alone, to be killed, frozen and started again."""
+    with servers.kafka_server() as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test alone, to be killed, frozen and started again."""
+    with servers.postgres_server() as postgres:
+        yield postgres
+
+
+@pytest.fixture
+async def postgres_dsn(postgres: servers.Address) -> AsyncIterator[str]:
+    """A fresh, empty database; it is dropped after the test."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield await servers.create_database(postgres.address, name)
+    await servers.drop_database(postgres.address, name)
+
+
+@pytest.fixture
+async def topic_prefix(kafka: servers.Address) -> AsyncIterator[str]:
+    """A prefix that no other test has; topics that start with it are deleted after the test."""
+    prefix = f"t{uuid.uuid4().hex[:12]}."
+    yield prefix
+    await servers.delete_topics(kafka.address, prefix)
+
+
+@pytest.fixture
+def settings(kafka: servers.Address, postgres_dsn: str, topic_prefix: str, tmp_path: Path) -> Settings:
+    """Settings of a platform of this test alone, on PostgreSQL; `settings.model_copy(update={…})` for other ones."""
+    return make_settings(kafka.address, postgres_dsn, topic_prefix, tmp_path)
+
+
+def make_settings(bootstrap_servers: str, dsn: str, topic_prefix: str, home: Path) -> Settings:
+    parts = urlsplit(dsn)
+    return Settings(
+        storage_backend="postgres",
+        storage_path=home / "store",
+        kafka_bootstrap_servers=bootstrap_servers,
+        kafka_consumer_group=f"{topic_prefix}workers",
+        postgres_host=parts.hostname or "",
+        postgres_port=parts.port or 5432,
+        postgres_user=unquote(parts.username or ""),
+        postgres_password=unquote(parts.password or ""),
+        postgres_db=parts.path.lstrip("/"),
+        workflow_home=home,
+        workflow_topic_prefix=topic_prefix,
+        workflow_projector_group=f"{topic_prefix}projectors",
+    )
