@@ -45,7 +45,7 @@ def _hold(engine: Engine, part: Partition, record: Record) -> Held | None:
             topic=engine.trigger_topic,
             partition=part.number,
             offset=record.offset,
-            timestamp_ms=record.timestamp_ms,
+            timestamp_ms=record.timestamp,
             partitions=engine.count,
             depth_max=engine.limits.depth_max,
         )

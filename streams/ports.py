@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from schemas.commands import Command, TriggerRun
+from schemas.ports import Record
 from schemas.run import Run
 from streams.decider import Start
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record of a topic; `timestamp_ms` is the broker's for events, the producer's for commands."""
-
-    offset: int
-    timestamp_ms: int
-    value: bytes | None
+__all__ = ["Record", "World"]
 
 
 class World(Protocol):

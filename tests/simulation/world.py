@@ -21,7 +21,18 @@ from schemas.store import Mark, Snapshot, Tip
 from streams.decider import ExpressionFault, Start
 from streams.engine import Engine, Limits
 from streams.partition import Partition
-from streams.ports import Record
+
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as a broker hands it over."""
+
+    offset: int
+    timestamp: int
+    value: bytes | None
+    key: bytes | None = None
+
 
 LIMITS = Limits(append_timeout_s=10.0, effects_max=50, held_max=6)
 
