@@ -7,6 +7,7 @@ A command is a CloudEvent whose `data` holds the fields, or just the fields as o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import orjson
@@ -18,9 +19,14 @@ from schemas.identity import RUN_ID, WORKFLOW_ID, foreign_run_id
 
 TRIGGER_RUN: Final = "TriggerRun"
 CANCEL_RUN: Final = "CancelRun"
-_ENVELOPE: Final = frozenset("specversion id source type subject time datacontenttype dataversion data actor traceparent tracestate".split())
+_ENVELOPE: Final = frozenset(
+    "specversion id source type subject time datacontenttype dataversion data actor traceparent tracestate".split()
+)
 _FLAT: Final = frozenset("type id actor time run_id workflow_id version payload reason".split())
-_FIELDS: Final = {TRIGGER_RUN: frozenset({"run_id", "workflow_id", "version", "payload"}), CANCEL_RUN: frozenset({"run_id", "reason"})}
+_FIELDS: Final = {
+    TRIGGER_RUN: frozenset({"run_id", "workflow_id", "version", "payload"}),
+    CANCEL_RUN: frozenset({"run_id", "reason"}),
+}
 ID_CHARS_MAX: Final = 200
 
 
@@ -55,7 +61,11 @@ def encode(command: Command) -> bytes:
     """The record value of a command."""
     match command:
         case TriggerRun():
-            data: dict[str, Any] = {"run_id": command.run_id, "workflow_id": command.workflow_id, "payload": command.payload}
+            data: dict[str, Any] = {
+                "run_id": command.run_id,
+                "workflow_id": command.workflow_id,
+                "payload": command.payload,
+            }
             if command.version is not None:
                 data["version"] = command.version
             return _envelope(TRIGGER_RUN, command, data)
@@ -79,7 +89,16 @@ def _envelope(type_: str, command: Command, data: dict[str, Any]) -> bytes:
     return orjson.dumps(envelope)
 
 
-def decode(value: bytes | None, *, topic: str, partition: int, offset: int, timestamp_ms: int, partitions: int, depth_max: int = 32) -> Command:
+def decode(
+    value: bytes | None,
+    *,
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp_ms: int,
+    partitions: int,
+    depth_max: int = 32,
+) -> Command:
     """The command that a record holds. Raises CommandRefused with the field and what is wrong with it.
 
     A trigger without `run_id` gets one derived from where the record stands, at home there: however often the record is
@@ -93,12 +112,14 @@ def decode(value: bytes | None, *, topic: str, partition: int, offset: int, time
         raise CommandRefused(reason="it is not a JSON object")
     type_, fields = _unwrap(message)
     when = message.get("time")
-    requested_at = when if _is_time(when) else time_text(timestamp_ms / 1000)
+    requested_at = when if isinstance(when, str) and _is_time(when) else time_text(timestamp_ms / 1000)
     run_id = fields.get("run_id")
     if run_id is None and type_ == TRIGGER_RUN:
         run_id = foreign_run_id(topic, partition, offset, timestamp_ms, value or b"", partitions)
     if not isinstance(run_id, str) or not RUN_ID.match(run_id):
-        raise CommandRefused(reason="run_id: a letter or digit and then up to 127 letters, digits, '.', '_', ':' or '-' is needed")
+        raise CommandRefused(
+            reason="run_id: a letter or digit and then up to 127 letters, digits, '.', '_', ':' or '-' is needed"
+        )
     command_id = _text(message, "id") or f"{topic}/{partition}/{offset}"
     actor = _text(message, "actor")
     if type_ == CANCEL_RUN:
@@ -114,7 +135,11 @@ def _unwrap(message: dict[str, Any]) -> tuple[Literal["TriggerRun", "CancelRun"]
     type_ = message.get("type", TRIGGER_RUN)
     if type_ not in _FIELDS:
         raise CommandRefused(reason=f"type: {str(type_)[:80]!r} is none of {', '.join(_FIELDS)}")
-    fields = message.get("data") if wrapped else {k: v for k, v in message.items() if k not in ("type", "id", "actor", "time")}
+    fields = (
+        message.get("data")
+        if wrapped
+        else {k: v for k, v in message.items() if k not in ("type", "id", "actor", "time")}
+    )
     if not isinstance(fields, dict):
         raise CommandRefused(reason="data: an object is needed")
     unknown = sorted(fields.keys() - _FIELDS[type_])
@@ -126,7 +151,9 @@ def _unwrap(message: dict[str, Any]) -> tuple[Literal["TriggerRun", "CancelRun"]
 def _trigger(fields: dict[str, Any], command_id: str, run_id: str, requested_at: str, actor: str | None) -> TriggerRun:
     workflow_id, version, payload = fields.get("workflow_id"), fields.get("version"), fields.get("payload", {})
     if not isinstance(workflow_id, str) or not WORKFLOW_ID.match(workflow_id):
-        raise CommandRefused(reason="workflow_id: a letter or digit and then up to 127 letters, digits, '.', '_' or '-' is needed")
+        raise CommandRefused(
+            reason="workflow_id: a letter or digit and then up to 127 letters, digits, '.', '_' or '-' is needed"
+        )
     if version is not None and (type(version) is not int or version < 1):
         raise CommandRefused(reason="version: a whole number from 1 is needed")
     if not isinstance(payload, dict):
@@ -141,10 +168,8 @@ def _text(fields: dict[str, Any], name: str, chars_max: int = ID_CHARS_MAX) -> s
     return value
 
 
-def _is_time(value: object) -> bool:
-    from datetime import datetime
-
-    if not isinstance(value, str) or len(value) > 40 or not value.endswith("Z"):
+def _is_time(value: str) -> bool:
+    if len(value) > 40 or not value.endswith("Z"):
         return False
     try:
         datetime.fromisoformat(value)

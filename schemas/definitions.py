@@ -19,7 +19,9 @@ def _duration(value: object) -> object:
     if isinstance(value, str) and "${" in value:
         return value
     if not isinstance(value, int | float | str) or isinstance(value, bool):
-        raise ValueError('a duration is a number of seconds or a text such as "50ms", "2s", "1d"')
+        raise ValueError(  # noqa: TRY004 - pydantic wants it
+            'a duration is a number of seconds or a text such as "50ms", "2s", "1d"'
+        )
     durations.seconds(value)
     return value
 
@@ -125,12 +127,18 @@ class WebhookStep(_Step):
             return None
         if isinstance(value, str) and "${" in value:
             raise ValueError("an expression cannot stand here")
-        if durations.seconds(_duration(value)) <= 0:  # type: ignore[arg-type]
+        if durations.seconds(_duration(value)) <= 0:
             raise ValueError("a timeout is longer than 0")
         return value
 
 
 Step = Annotated[DelayStep | WebhookStep, Field(discriminator="type")]
+
+
+def _workflow_id(value: str) -> str:
+    if not WORKFLOW_ID.match(value):
+        raise ValueError("an id is a letter or digit and then up to 127 letters, digits, dots, _ or -")
+    return value
 
 
 class Definition(_Frozen):
@@ -144,9 +152,7 @@ class Definition(_Frozen):
     @field_validator("id")
     @classmethod
     def _sound(cls, value: str) -> str:
-        if not WORKFLOW_ID.match(value):
-            raise ValueError("an id is a letter or digit and then up to 127 letters, digits, dots, _ or -")
-        return value
+        return _workflow_id(value)
 
     @field_validator("steps")
     @classmethod
@@ -176,4 +182,4 @@ class NewDefinition(Definition):
     @field_validator("id")
     @classmethod
     def _sound(cls, value: str) -> str:
-        return value if value == "" else Definition._sound(value)
+        return value if value == "" else _workflow_id(value)

@@ -20,7 +20,11 @@ class WorkflowError(Exception):
     def __init__(self, message: str | None = None, **fields: object) -> None:
         """`fields` fill the braces of the class's docstring; `message` replaces it whole."""
         self.fields = fields
-        self.message = message if message is not None else " ".join(inspect.cleandoc(type(self).__doc__ or "").format(**fields).split())
+        self.message = (
+            message
+            if message is not None
+            else " ".join(inspect.cleandoc(type(self).__doc__ or "").format(**fields).split())
+        )
         super().__init__(self.message)
 
 

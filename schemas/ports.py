@@ -131,7 +131,9 @@ class Producer(Protocol):
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, done: Done) -> None:
         """Append one record. Raises TooLarge at once for a record that can never be written."""
 
-    def send_many(self, topic: str, partition: int, records: Sequence[tuple[bytes | None, bytes | None]], done: Done) -> None:
+    def send_many(
+        self, topic: str, partition: int, records: Sequence[tuple[bytes | None, bytes | None]], done: Done
+    ) -> None:
         """Append (key, value) records of one partition, in order; other senders' records may stand between them."""
 
     async def flush(self, bound_s: float) -> bool:

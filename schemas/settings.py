@@ -23,7 +23,9 @@ class Topics:
 
     @classmethod
     def named(cls, prefix: str) -> Topics:
-        return cls(*(f"{prefix}workflow.{name}" for name in ("definitions", "trigger", "events", "completed", "rejected")))
+        return cls(
+            *(f"{prefix}workflow.{name}" for name in ("definitions", "trigger", "events", "completed", "rejected"))
+        )
 
 
 class Settings(BaseSettings):
@@ -47,19 +49,29 @@ class Settings(BaseSettings):
 
     workflow_home: Path = Path(".workflow")
     workflow_url: str = "http://127.0.0.1:8001"
-    workflow_health_port: int = Field(0, ge=0, le=65535, description="port of a worker's or projector's /health and /ready; 0 takes a free one")
+    workflow_health_port: int = Field(
+        0, ge=0, le=65535, description="port of a worker's or projector's /health and /ready; 0 takes a free one"
+    )
     workflow_topic_prefix: str = Field("", pattern=r"\A[A-Za-z0-9._-]{0,80}\z")
-    workflow_partitions: int = Field(8, ge=1, le=1024, description="partitions of commands and events; fixed once the topics exist")
+    workflow_partitions: int = Field(
+        8, ge=1, le=1024, description="partitions of commands and events; fixed once the topics exist"
+    )
     workflow_replication_factor: int = Field(1, ge=1)
     workflow_projector_group: str = "workflow-projectors"
     workflow_session_timeout_s: float = Field(6.0, ge=1)
     workflow_heartbeat_s: float = Field(2.0, gt=0)
-    workflow_append_timeout_s: float = Field(10.0, gt=0, description="an append not read back by then is unknown: the partition is taken anew")
+    workflow_append_timeout_s: float = Field(
+        10.0, gt=0, description="an append not read back by then is unknown: the partition is taken anew"
+    )
     workflow_send_timeout_s: float = Field(10.0, gt=0, description="bound of a send by the API")
-    workflow_watchdog_s: float = Field(60.0, gt=0, description="a partition that has records and does not move for so long ends the process")
+    workflow_watchdog_s: float = Field(
+        60.0, gt=0, description="a partition that has records and does not move for so long ends the process"
+    )
     workflow_stop_grace_s: float = Field(10.0, gt=0)
     workflow_effects_max: int = Field(500, ge=1, description="step effects running at once in one worker")
-    workflow_held_commands_max: int = Field(10_000, ge=1, description="commands held per partition before its intake is paused")
+    workflow_held_commands_max: int = Field(
+        10_000, ge=1, description="commands held per partition before its intake is paused"
+    )
     workflow_definition_wait_s: float = Field(30.0, ge=0)
     workflow_step_timeout_s: float = Field(30.0, gt=0, description="default timeout of one webhook attempt")
     workflow_projector_batch_max: int = Field(20_000, ge=1)

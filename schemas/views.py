@@ -60,7 +60,9 @@ def _step(run: Run, index: int) -> StepView:
     }
 
 
-def _status(run: Run, index: int, name: str) -> Literal["PENDING", "RUNNING", "RETRYING", "SUCCESS", "FAILED", "CANCELLED"]:
+def _status(
+    run: Run, index: int, name: str
+) -> Literal["PENDING", "RUNNING", "RETRYING", "SUCCESS", "FAILED", "CANCELLED"]:
     if name in run.outputs:
         return "SUCCESS"
     if index >= len(run.times):

@@ -119,7 +119,11 @@ def effect_input(run: Run) -> dict[str, Any]:
 
 def backoff_s(step: StepPlan, tries: int, tip: str | None, retry_after_s: float | None) -> float:
     """Wait before the next attempt after `tries` failures: exponential, the upper half of it by chance drawn from the tip's digest."""
-    longest = min(step.max_s, step.initial_s * step.factor ** min(tries - 1, 1000)) if step.factor == 1 or tries < 1000 else step.max_s
+    longest = (
+        min(step.max_s, step.initial_s * step.factor ** min(tries - 1, 1000))
+        if step.factor == 1 or tries < 1000
+        else step.max_s
+    )
     wait = longest * (0.5 + int((tip or "0")[:8], 16) / 0xFFFFFFFF / 2)
     return max(wait, min(retry_after_s, RETRY_AFTER_MAX_S)) if retry_after_s is not None else wait
 
@@ -168,7 +172,10 @@ def _attempt_lost(run: Run) -> tuple[Draft, ...]:
     about = {"step": run.step, "attempt": run.attempt}
     if run.interruptions < INTERRUPTIONS_MAX:
         return (("StepInterrupted", about),)
-    error = {"code": "interrupted_too_often", "message": f"{INTERRUPTIONS_MAX + 1} attempts of this step lost their worker before they had a result"}
+    error = {
+        "code": "interrupted_too_often",
+        "message": f"{INTERRUPTIONS_MAX + 1} attempts of this step lost their worker before they had a result",
+    }
     return (("StepFailed", {**about, "error": error}),)
 
 
@@ -181,7 +188,7 @@ def _begin_step(run: Run, now: float, values: Mapping[str, Any] | None) -> tuple
     fault = next((value for value in values.values() if isinstance(value, ExpressionFault)), None)
     if fault is not None:
         return (_unstarted(step, fault.code, fault.message),)
-    config = templates.render(step.config, values)
+    config: Any = templates.render(step.config, values)
     problem = _unfit(step.type, config)
     if problem is not None:
         return (_unstarted(step, "config_invalid", problem),)

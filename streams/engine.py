@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from schemas.commands import CancelRun
 from schemas.effects import EffectResult
 from schemas.events import encode, encode_taken, partition_subject, time_text
 from schemas.identity import digest, home
@@ -48,7 +49,16 @@ class Limits:
 class Engine:
     """All partitions of one worker. Every method takes `now`, seconds since 1970, where time matters."""
 
-    def __init__(self, worker: str, partitions: int, world: World, *, remembers: bool, trigger_topic: str = "workflow.trigger", limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        worker: str,
+        partitions: int,
+        world: World,
+        *,
+        remembers: bool,
+        trigger_topic: str = "workflow.trigger",
+        limits: Limits | None = None,
+    ) -> None:
         self.worker, self.count, self.world = worker, partitions, world
         self.remembers, self.trigger_topic = remembers, trigger_topic
         self.limits = limits or Limits()
@@ -129,7 +139,11 @@ class Engine:
 
     def positions(self) -> dict[int, tuple[int | None, int]]:
         """Where reading goes on for each partition that we have: (events or None while it loads, commands)."""
-        return {number: (part.position if part.loaded else None, part.taken) for number, part in self.partitions.items() if part.assigned}
+        return {
+            number: (part.position if part.loaded else None, part.taken)
+            for number, part in self.partitions.items()
+            if part.assigned
+        }
 
     def _current(self, number: int, token: str) -> Partition | None:
         part = self.partitions.get(number)
@@ -189,7 +203,7 @@ class Engine:
             if out is not None and run.seq >= out.seq:
                 del part.out[run_id]
             if run_id in part.by_run:
-                intake.settle(self, part, run, now)
+                intake.settle(part, run)
             if run_id in self.values and (run.phase == "done" or self.values[run_id][0] != run.pc):
                 del self.values[run_id]
             if run_id in self.results and not _open(run, *self.results[run_id][:2]):
@@ -203,8 +217,15 @@ class Engine:
         if run.id in part.out or run.phase == "done" or run.set_aside is not None:
             return
         cancel = part.cancel_of(run.id) if part.by_run else None
-        if cancel is not None and cancel.command is not None:
-            self.write(part, run, cancel.command, now, cause=f"{self.trigger_topic}/{part.number}/{cancel.offset}", actor=cancel.command.actor)  # type: ignore[arg-type]
+        if cancel is not None and isinstance(cancel.command, CancelRun):
+            self.write(
+                part,
+                run,
+                cancel.command,
+                now,
+                cause=f"{self.trigger_topic}/{part.number}/{cancel.offset}",
+                actor=cancel.command.actor,
+            )
             return
         given: Input | None = None
         if run.phase == "started":
@@ -241,7 +262,16 @@ class Engine:
             heapq.heappush(self.timers, (at, run.id))
         return False
 
-    def write(self, part: Partition, run: Run, given: Input | None, now: float, *, cause: str | None = None, actor: str | None = None) -> bool:
+    def write(
+        self,
+        part: Partition,
+        run: Run,
+        given: Input | None,
+        now: float,
+        *,
+        cause: str | None = None,
+        actor: str | None = None,
+    ) -> bool:
         """Decide on a run, then go on by itself until it waits for the log; all of it one append. False when nothing came of it."""
         ahead, key, values = run.clone(), run.id.encode(), list[bytes]()
         time = time_text(now)
@@ -277,10 +307,22 @@ class Engine:
         assert not isinstance(drafts, Needs), "asked for values that were given"
         return drafts
 
-    def _stamp(self, part: Partition, ahead: Run, draft: Draft, key: bytes, time: str, cause: str | None, actor: str | None) -> bytes:
+    def _stamp(
+        self, part: Partition, ahead: Run, draft: Draft, key: bytes, time: str, cause: str | None, actor: str | None
+    ) -> bytes:
         """The record of a draft, chained to the run's tip; `ahead` is evolved by it."""
         for _ in range(3):
-            value = encode(draft[0], ahead.id, draft[1], time=time, epoch=part.mine, seq=ahead.seq + 1, prev=ahead.tip, cause=cause, actor=actor)
+            value = encode(
+                draft[0],
+                ahead.id,
+                draft[1],
+                time=time,
+                epoch=part.mine,
+                seq=ahead.seq + 1,
+                prev=ahead.tip,
+                cause=cause,
+                actor=actor,
+            )
             if fits(value, key, self.limits.record_bytes_max):
                 break
             self.stats["too_large"] += 1
@@ -338,7 +380,9 @@ class Engine:
 
     # ── answers ─────────────────────────────────────────────────────────────────────────────────
 
-    def looked_up(self, number: int, token: str, run_ids: Sequence[str], position: int, tips: Mapping[str, Tip], now: float) -> None:
+    def looked_up(
+        self, number: int, token: str, run_ids: Sequence[str], position: int, tips: Mapping[str, Tip], now: float
+    ) -> None:
         """The store's answer for these runs."""
         part = self._current(number, token)
         if part is None:
@@ -427,7 +471,7 @@ class Engine:
             self.world.cancel_effect(run_id)
         for known in (self.results, self.values, self.armed):
             for run_id in [run_id for run_id in known if home(run_id, self.count) == part.number]:
-                del known[run_id]  # type: ignore[attr-defined]
+                del known[run_id]
 
     @property
     def effects_full(self) -> bool:
@@ -445,4 +489,3 @@ def _waits_since(part: Partition, late: float) -> bool:
         return True
     oldest = next(iter(part.out.values()), None)
     return oldest is not None and oldest.sent_at <= late
-

@@ -98,7 +98,11 @@ def _done(engine: Engine, part: Partition, held: Held, now: float, unknown: list
     """Whether nothing more is to be done for the command until a fact or an answer about its run arrives."""
     command = held.command
     assert command is not None, "commands that are only passed on are never queued"
-    if part.by_run[command.run_id][0] != held.offset and isinstance(command, TriggerRun) and not part.knows(command.run_id):
+    if (
+        part.by_run[command.run_id][0] != held.offset
+        and isinstance(command, TriggerRun)
+        and not part.knows(command.run_id)
+    ):
         return False
     if part.knows(command.run_id):
         return _known(engine, part, held, command, now)
@@ -139,13 +143,20 @@ def _start(engine: Engine, part: Partition, held: Held, command: TriggerRun, now
         return False
     cause = f"{engine.trigger_topic}/{part.number}/{held.offset}"
     if not engine.write(part, Run(command.run_id), start, now, cause=cause, actor=command.actor):
-        unfit: ErrorData = {"code": "definition_invalid", "message": f"version {start.version} of {command.workflow_id!r} cannot be run by this release"}
-        engine.write(part, Run(command.run_id), Start(command, start.version, None, unfit), now, cause=cause, actor=command.actor)
+        unfit: ErrorData = {
+            "code": "definition_invalid",
+            "message": f"version {start.version} of {command.workflow_id!r} cannot be run by this release",
+        }
+        engine.write(
+            part, Run(command.run_id), Start(command, start.version, None, unfit), now, cause=cause, actor=command.actor
+        )
     engine.stats["starts"] += 1
     return True
 
 
-def answered(engine: Engine, part: Partition, run_ids: Sequence[str], position: int, tips: Mapping[str, Tip], now: float) -> None:
+def answered(
+    engine: Engine, part: Partition, run_ids: Sequence[str], position: int, tips: Mapping[str, Tip], now: float
+) -> None:
     """The store's answer: a yes settles the command; a no counts if the store stands high enough when it is used."""
     for run_id in run_ids:
         for offset in list(part.by_run.get(run_id, ())):
@@ -159,7 +170,7 @@ def answered(engine: Engine, part: Partition, run_ids: Sequence[str], position: 
         process(engine, part, now)
 
 
-def settle(engine: Engine, part: Partition, run: Run, now: float) -> None:
+def settle(part: Partition, run: Run) -> None:
     """Facts of a run were read back: its starts are settled, and its cancels once it is over."""
     for offset in list(part.by_run.get(run.id, ())):
         command = part.held[offset].command

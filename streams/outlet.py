@@ -66,19 +66,25 @@ class Outlet:
             self._producer.send_many(topic, partition, records, done)
         except OutcomeUnknown as error:
             done(None, error)
-        except WorkflowError as error:  # nothing was taken, but order within the partition is lost: as bad as a lost send
+        except (
+            WorkflowError
+        ) as error:  # nothing was taken, but order within the partition is lost: as bad as a lost send
             log.warning("a send was not taken: %s", error)
             done(None, error)
             asyncio.get_running_loop().call_soon(self._on_lost)
 
-    def send_until_acknowledged(self, topic: str, partition: int, key: bytes, value: bytes, then: Callable[[], None]) -> None:
+    def send_until_acknowledged(
+        self, topic: str, partition: int, key: bytes, value: bytes, then: Callable[[], None]
+    ) -> None:
         """Send a record again and again until the broker has it; for what may stand twice."""
 
         def done(_offset: int | None, error: Exception | None) -> None:
             if error is None:
                 then()
             elif not self._closed:
-                asyncio.get_running_loop().call_later(RETRY_S, self.send_until_acknowledged, topic, partition, key, value, then)
+                asyncio.get_running_loop().call_later(
+                    RETRY_S, self.send_until_acknowledged, topic, partition, key, value, then
+                )
 
         self.send(topic, partition, ((key, value),), done)
 

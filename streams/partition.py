@@ -247,4 +247,3 @@ class Partition:
     def safe_events(self) -> int:
         """Below it every end was announced and the broker has it."""
         return min(min(self.ends, default=self.position), min(self.unjudged, default=self.position))
-

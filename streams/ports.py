@@ -10,7 +10,6 @@ from schemas.ports import Record
 from schemas.run import Run
 from streams.decider import Start
 
-
 __all__ = ["Record", "World"]
 
 

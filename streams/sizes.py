@@ -26,15 +26,28 @@ def smaller(draft: Draft, bytes_max: int) -> Draft:
         case "StepStarted":
             return "StepFailed", {"step": data["step"], "attempt": 0, "error": _error("input_too_large", bytes_max)}
         case "StepSucceeded":
-            return "StepFailed", {"step": data["step"], "attempt": data["attempt"], "error": _error("output_too_large", bytes_max)}
+            return "StepFailed", {
+                "step": data["step"],
+                "attempt": data["attempt"],
+                "error": _error("output_too_large", bytes_max),
+            }
         case "RunCompleted":
             return type_, {**data, "results": _cut(data["results"], bytes_max - ENVELOPE_BYTES_MAX)}
         case _:
-            return type_, {**data, "error": {**_error(data["error"]["code"], bytes_max), "message": str(data["error"].get("message", ""))[:1000]}}
+            return type_, {
+                **data,
+                "error": {
+                    **_error(data["error"]["code"], bytes_max),
+                    "message": str(data["error"].get("message", ""))[:1000],
+                },
+            }
 
 
 def _error(code: str, bytes_max: int) -> dict[str, Any]:
-    return {"code": code, "message": f"the event that would tell of it is over the limit of {bytes_max} bytes of a record (setting WORKFLOW_RECORD_BYTES_MAX)"}
+    return {
+        "code": code,
+        "message": f"the event that would tell of it is over the limit of {bytes_max} bytes of a record (setting WORKFLOW_RECORD_BYTES_MAX)",
+    }
 
 
 def _cut(results: dict[str, Any], bytes_max: int) -> dict[str, Any]:

@@ -1,0 +1,420 @@
+"""A worker: the engine in its consumer group, with its clock, its store and its effects. Implements `streams.ports.World`
+and `schemas.ports.BatchHandler`; it decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from schemas.commands import Command, TriggerRun, encode
+from schemas.effects import EffectResult
+from schemas.errors import BrokerAway, LogMismatch, StoreAway
+from schemas.identity import digest
+from schemas.ports import TP, Assignment, Group, Reader, Record
+from schemas.run import Run
+from schemas.settings import Settings
+from schemas.store import Mark, SnapshotStore
+from streams.decider import Start, effect_input
+from streams.engine import Engine, Limits
+from streams.outlet import Outlet, rejection
+from streams.resolver import Resolver
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 0.05
+COMMIT_S: Final = 1.0
+RETRY_S: Final = 0.2
+REVOKE_COMMIT_S: Final = 1.5
+
+Values = Mapping[str, Any]
+T = TypeVar("T")
+
+
+class Effects(Protocol):
+    """Who carries out steps."""
+
+    def start(self, run: Run, config: dict[str, Any], done: Callable[[EffectResult], None]) -> None:
+        """Carry out the open attempt of a run; `done` is called once unless it is cancelled."""
+        ...
+
+    def cancel(self, run_id: str) -> None: ...
+
+    async def drain(self, bound_s: float) -> None:
+        """Let what runs end within the bound."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Who knows the values of expressions."""
+
+    def now(self, run: Run, expressions: Sequence[str]) -> Values | None:
+        """The values, None when they are to be asked for by `later`."""
+        ...
+
+    async def later(self, run: Run, expressions: Sequence[str]) -> Values: ...
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a worker is put together from."""
+
+    store: SnapshotStore
+    reader: Reader
+    outlet: Outlet
+    resolver: Resolver
+    effects: Effects
+    evaluator: Evaluator
+    token: Callable[[], str]
+    clock: Callable[[], float] = time.time
+
+
+class Worker:
+    """One member of the group of workers. `connect` gives it the group before the app starts."""
+
+    def __init__(self, settings: Settings, name: str, parts: Parts) -> None:
+        self.settings, self.name, self.parts = settings, name, parts
+        self.engine = Engine(
+            name,
+            settings.workflow_partitions,
+            self,
+            remembers=parts.store.remembers,
+            trigger_topic=settings.topics.trigger,
+            limits=Limits(
+                append_timeout_s=settings.workflow_append_timeout_s,
+                record_bytes_max=settings.workflow_record_bytes_max,
+                effects_max=settings.workflow_effects_max,
+                held_max=settings.workflow_held_commands_max,
+                depth_max=settings.workflow_json_depth_max,
+            ),
+        )
+        self.mismatches: dict[int, LogMismatch] = {}
+        """partitions that are stopped because the log is not the one that the tables know"""
+        self.store_waits: dict[int, str] = {}
+        """partition → why it waits for the store"""
+        self.skew_s = 0.0
+        """broker's append time minus our clock, at the last event read that was fresh"""
+        self._group: Group | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._cluster_id: str | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def connect(self, group: Group) -> None:
+        """A new app carries the membership."""
+        self._group = group
+
+    @property
+    def group(self) -> Group:
+        assert self._group is not None, "connect the worker to its group first"
+        return self._group
+
+    def start(self) -> None:
+        """Begin to tick and to commit."""
+        self._ring()
+        self._spawn(self._commit_regularly())
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more commands, let effects end within the grace, commit and stop deciding."""
+        self.group.pause([TP(self.settings.topics.trigger, number) for number in self.engine.partitions])
+        await self.parts.effects.drain(grace_s)
+        await asyncio.sleep(0)
+        await self._commit(REVOKE_COMMIT_S)
+
+    def close(self) -> None:
+        """End everything that still runs here."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    # ── BatchHandler ────────────────────────────────────────────────────────────────────────────
+
+    async def assigned(self, assignment: frozenset[TP], generation: int) -> Assignment:
+        """Take over what can be: folds that are in memory go on at once, the others load while their partitions are paused."""
+        topics = self.settings.topics
+        numbers = sorted(tp.partition for tp in assignment if tp.topic == topics.events)
+        committed = await self._until_there(lambda: self.group.committed(assignment), "the group's offsets")
+        offsets = {
+            n: (committed.get(TP(topics.trigger, n)) or 0, committed.get(TP(topics.events, n)) or 0) for n in numbers
+        }
+        log.info("generation %d: partitions %s", generation, numbers)
+        self.mismatches.clear()
+        self.parts.resolver.forget()
+        self.engine.assign(offsets, self.parts.token(), self.parts.clock())
+        positions: dict[TP, int] = {}
+        paused: set[TP] = set()
+        for number, (events, commands) in self.engine.positions().items():
+            positions[TP(topics.trigger, number)] = commands
+            if events is None:
+                paused |= {TP(topics.events, number), TP(topics.trigger, number)}
+            else:
+                positions[TP(topics.events, number)] = events
+        self.group.resume({tp for tp in assignment if tp not in paused})
+        return Assignment(positions, frozenset(paused))
+
+    async def revoked(self) -> None:
+        offsets = self._safe_offsets()
+        self.engine.revoke(self.parts.clock())
+        await self._bounded(self.group.commit(offsets), REVOKE_COMMIT_S) if offsets else None
+
+    def batch(self, tp: TP, records: Sequence[Record]) -> None:
+        now = self.parts.clock()
+        if tp.topic == self.settings.topics.events:
+            self.engine.on_events(tp.partition, records, now)
+            self._note_skew(records[-1].timestamp / 1000 - now)
+        else:
+            self.engine.on_commands(tp.partition, records, now)
+        self._ring()
+
+    # ── World: the log ──────────────────────────────────────────────────────────────────────────
+
+    def append(self, partition: int, records: Sequence[tuple[bytes, bytes]]) -> None:
+        self.parts.outlet.send(self.settings.topics.events, partition, records, _ignore)
+
+    def announce(self, partition: int, offset: int, key: bytes, value: bytes) -> None:
+        engine = self.engine
+        self.parts.outlet.send(
+            self.settings.topics.completed,
+            partition,
+            ((key, value),),
+            lambda _o, error: engine.announced(partition, offset, error is None),
+        )
+
+    def reject(self, partition: int, offset: int, value: bytes | None, reason: str) -> None:
+        log.warning("command %s/%d/%d is set aside: %s", self.settings.topics.trigger, partition, offset, reason)
+        record = rejection(self.settings.topics.trigger, partition, offset, value, reason, self.parts.clock())
+        self._pass_on(partition, offset, self.settings.topics.rejected, 0, f"{partition}/{offset}".encode(), record)
+
+    def send_home(self, partition: int, offset: int, home: int, command: Command) -> None:
+        self._pass_on(partition, offset, self.settings.topics.trigger, home, command.run_id.encode(), encode(command))
+
+    def _pass_on(self, partition: int, offset: int, topic: str, to: int, key: bytes, value: bytes) -> None:
+        token = self.engine.partitions[partition].token
+        self.parts.outlet.send_until_acknowledged(
+            topic, to, key, value, lambda: self.engine.passed_on(partition, offset, token)
+        )
+
+    def drop_producer(self) -> None:
+        self.parts.outlet.replace()
+
+    def lost_producer(self) -> None:
+        """For the outlet: a send of its producer failed or is late."""
+        self.engine.producer_lost(self.parts.clock())
+
+    def seek(self, partition: int, events: int | None = None, commands: int | None = None) -> None:
+        topics = self.settings.topics
+        if events is not None:
+            self.group.seek({TP(topics.events, partition): events})
+        if commands is not None:
+            self.group.seek({TP(topics.trigger, partition): commands})
+
+    def pause(self, partition: int, paused: bool) -> None:
+        tps = [TP(self.settings.topics.trigger, partition)]
+        (self.group.pause if paused else self.group.resume)(tps)
+
+    def confirm(self, partition: int, token: str) -> None:
+        async def ask() -> None:
+            await self.parts.outlet.ready()
+            ours = await self.group.confirm(TP(self.settings.topics.events, partition))
+            self.engine.confirmed(partition, token, ours, self.parts.clock())
+
+        self._spawn(ask())
+
+    def end_of(self, partition: int, token: str) -> None:
+        async def ask() -> None:
+            tp = TP(self.settings.topics.events, partition)
+            end = (await self._until_there(lambda: self.parts.reader.end_offsets([tp]), "the log's end"))[tp]
+            part = self.engine.partitions.get(partition)
+            if part is not None and part.loaded and part.position > end:
+                self._stop_partition(partition, f"it ends at {end}, this worker has read up to {part.position}")
+            else:
+                self.engine.end_known(partition, token, end, self.parts.clock())
+
+        self._spawn(ask())
+
+    # ── World: the store ────────────────────────────────────────────────────────────────────────
+
+    def load(self, partition: int, token: str) -> None:
+        async def read() -> None:
+            began = time.monotonic()
+            snapshot = await self._from_store(partition, token, lambda: self.parts.store.snapshot(partition))
+            if snapshot is None or (snapshot.mark is not None and not await self._same_log(partition, snapshot.mark)):
+                return
+            self.engine.loaded(partition, token, snapshot)
+            part = self.engine.partitions.get(partition)
+            if part is not None and part.token == token:
+                topics = self.settings.topics
+                self.group.resume(
+                    [TP(topics.events, partition), *([] if part.paused else [TP(topics.trigger, partition)])]
+                )
+                log.info(
+                    "partition %d: %d unfinished runs loaded in %.2f s",
+                    partition,
+                    len(snapshot.runs),
+                    time.monotonic() - began,
+                )
+
+        self._spawn(read())
+
+    def look_up(self, partition: int, token: str, run_ids: Sequence[str]) -> None:
+        async def read() -> None:
+            answer = await self._from_store(partition, token, lambda: self.parts.store.tips(partition, run_ids))
+            if answer is not None:
+                self.engine.looked_up(partition, token, run_ids, *answer, self.parts.clock())
+                self._ring()
+
+        self._spawn(read())
+
+    async def _from_store(self, partition: int, token: str, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Ask until the store answers; None when the partition was given away meanwhile."""
+        while True:
+            part = self.engine.partitions.get(partition)
+            if part is None or not part.assigned or part.token != token:
+                return None
+            try:
+                answer = await ask()
+            except StoreAway as away:
+                if partition not in self.store_waits:
+                    log.warning("partition %d waits for the store: %s", partition, away)
+                self.store_waits[partition] = away.message
+                await asyncio.sleep(RETRY_S)
+                continue
+            self.store_waits.pop(partition, None)
+            return answer
+
+    async def _same_log(self, partition: int, mark: Mark) -> bool:
+        """Whether the log is the one that the tables were made from; otherwise the partition is stopped."""
+        tp = TP(self.settings.topics.events, partition)
+        self._cluster_id = self._cluster_id or await self._until_there(self.parts.reader.cluster_id, "the cluster's id")
+        ends = await self._until_there(lambda: self.parts.reader.end_offsets([tp]), "the log's end")
+        problem = None
+        if mark.cluster_id != self._cluster_id:
+            problem = f"the tables were made from cluster {mark.cluster_id}, this is {self._cluster_id}"
+        elif mark.position > ends[tp]:
+            problem = f"it ends at {ends[tp]}, the tables stand at {mark.position}"
+        elif mark.position:
+            record = await self._until_there(lambda: self.parts.reader.read_record(tp, mark.position - 1), "a record")
+            if record is None or digest(record.value or b"") != mark.digest:
+                problem = f"the record at {mark.position - 1} is not the one that the tables know"
+        if problem is not None:
+            self._stop_partition(partition, problem)
+        return problem is None
+
+    def _stop_partition(self, partition: int, reason: str) -> None:
+        topics = self.settings.topics
+        error = LogMismatch(partition=partition, topic=topics.events, reason=reason)
+        log.error("%s", error)
+        self.mismatches[partition] = error
+        self.group.pause([TP(topics.events, partition), TP(topics.trigger, partition)])
+
+    # ── World: definitions, expressions, effects ────────────────────────────────────────────────
+
+    def resolve(self, partition: int, offset: int, command: TriggerRun) -> Start | None:
+        return self.parts.resolver.resolve(partition, offset, command)
+
+    def evaluate(self, run: Run, expressions: Sequence[str]) -> Values | None:
+        values = self.parts.evaluator.now(run, expressions)
+        if values is None:
+
+            async def ask() -> None:
+                found = await self.parts.evaluator.later(run, expressions)
+                self.engine.evaluated(run.id, run.pc, found, self.parts.clock())
+                self._ring()
+
+            self._spawn(ask())
+        return values
+
+    def start_effect(self, run: Run, epoch: int) -> None:  # noqa: ARG002 - of interest to tests
+        run_id, pc, attempt = run.id, run.pc, run.attempt
+
+        def done(result: EffectResult) -> None:
+            self.engine.effect_ended(run_id, pc, attempt, result, self.parts.clock())
+            self._ring()
+
+        self.parts.effects.start(run, effect_input(run), done)
+
+    def cancel_effect(self, run_id: str) -> None:
+        self.parts.effects.cancel(run_id)
+
+    # ── time and offsets ────────────────────────────────────────────────────────────────────────
+
+    def _tick(self) -> None:
+        self._alarm = None
+        self.engine.tick(self.parts.clock())
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake for the next due time, and a few times a second in any case: due times go by the wall clock."""
+        due = self.engine.next_due()
+        wait_s = TICK_S if due is None else min(TICK_S, max(0.0, due - self.parts.clock()))
+        at = self._loop.time() + wait_s
+        if self._alarm is not None:
+            if self._alarm.when() <= at + 0.001:
+                return
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(at, self._tick)
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_S)
+            await self._commit(None)
+
+    async def _commit(self, bound_s: float | None) -> None:
+        offsets = self._safe_offsets()
+        if offsets:
+            await self._bounded(self.group.commit(offsets), bound_s)
+
+    def _safe_offsets(self) -> dict[TP, int]:
+        topics, offsets = self.settings.topics, dict[TP, int]()
+        for number, part in self.engine.partitions.items():
+            if part.owner:
+                offsets[TP(topics.trigger, number)] = part.safe_commands()
+                offsets[TP(topics.events, number)] = part.safe_events()
+        return offsets
+
+    async def _bounded(self, work: Awaitable[Any], bound_s: float | None) -> None:
+        try:
+            await asyncio.wait_for(work, bound_s)
+        except TimeoutError:
+            log.warning(
+                "the offsets were not committed within %s s; what was done since is done again, without effect", bound_s
+            )
+
+    async def _until_there(self, ask: Callable[[], Awaitable[T]], what: str) -> T:
+        """Ask until the broker answers."""
+        while True:
+            try:
+                return await ask()
+            except BrokerAway as away:
+                log.warning("waiting for %s: %s", what, away)
+                await asyncio.sleep(RETRY_S)
+
+    def _note_skew(self, skew_s: float) -> None:
+        """How far the clocks are apart at the most: an event read late looks like a clock that is ahead."""
+        self.skew_s = skew_s if skew_s > 0 else max(skew_s, self.skew_s * 0.9) if self.skew_s < 0 else skew_s
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("a task of the worker failed; the process ends", exc_info=error)
+            self.failed = error
+            self.on_failure(error)
+
+    failed: BaseException | None = None
+
+    def on_failure(self, error: BaseException) -> None:
+        """Replaced by whoever runs the process: what nobody handled ends it."""
+        raise error
+
+
+def _ignore(_offset: int | None, _error: Exception | None) -> None:
+    """An append is settled by being read back; that it failed is told by the producer's loss."""
