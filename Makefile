@@ -1,0 +1,62 @@
+# `make demo` shows a workflow run; `make tests` runs every test. Both need Python >= 3.11, make and a network.
+
+.PHONY: setup demo run tests lint format bench up down logs clean
+.DEFAULT_GOAL := demo
+
+# The first of these that is new enough; `make PYTHON=…` chooses another one.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+COMPOSE := docker compose
+# More arguments for the command of a target, as in `make tests ARGS="tests/unit -x"`.
+ARGS ?=
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml requirements/dev.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on the path." >&2; exit 2; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (about 150 MB of packages, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup
+	@$(BIN)/workflow demo $(ARGS)
+
+run: setup
+	@$(BIN)/workflow up --port 8001 --echo-port 8002 $(ARGS)
+
+tests: setup
+	@$(BIN)/pytest --cov $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@if test -f Dockerfile; then $(BIN)/hadolint Dockerfile; fi
+	@if test -f docker-compose.yml; then $(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml; fi
+
+format: setup
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+up: setup
+	@$(COMPOSE) up --build --detach --wait $(ARGS)
+
+down: setup
+	@$(COMPOSE) down $(ARGS)
+
+logs: setup
+	@$(COMPOSE) logs --follow $(ARGS)
+
+clean: setup
+	@if $(BIN)/workflow ps --home .workflow >/dev/null 2>&1; then \
+		echo "A platform runs in .workflow; stop it first (Ctrl-C in its terminal)." >&2; exit 2; fi
+	@rm -rf .workflow
