@@ -37,7 +37,7 @@ class ApartEvaluator:
     """
 
     def __init__(
-        self, *, processes: int = 1, deadline_s: float = DEADLINE_S, values_bytes_max: int = VALUES_BYTES_MAX
+        self, *, processes: int = 2, deadline_s: float = DEADLINE_S, values_bytes_max: int = VALUES_BYTES_MAX
     ) -> None:
         self._deadline_s, self._values_bytes_max = deadline_s, values_bytes_max
         self._idle: list[Process] = []
