@@ -7,6 +7,7 @@ An event is one CloudEvent in JSON. On the hot path it is a plain dict of the en
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
 import orjson
@@ -206,7 +207,12 @@ def encode_taken(partition: int, epoch: int, worker: str, token: str, time: str)
 
 def time_text(at_s: float) -> str:
     """Seconds since 1970 as RFC 3339 in UTC with milliseconds, rounded up, so that no due time is early."""
-    ms = -int(-at_s * 1000 // 1)
+    return _ms_text(-int(-at_s * 1000 // 1))
+
+
+@lru_cache(maxsize=4096)
+def _ms_text(ms: int) -> str:
+    """Many events share a millisecond, and formatting one costs as much as encoding an event."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
 
 

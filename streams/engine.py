@@ -185,7 +185,7 @@ class Engine:
         for record in records:
             if record.offset >= part.position:
                 acquired = part.fold(record, touched) or acquired
-        self._clean(part, touched, now)
+        self._clean(part, touched)
         if acquired and part.owner:
             self._acquired(part, now)
         elif part.owner:
@@ -196,7 +196,7 @@ class Engine:
         self._settle_unknown(part, now)
         self._take(part, now)
 
-    def _clean(self, part: Partition, touched: Mapping[str, Run], now: float) -> None:
+    def _clean(self, part: Partition, touched: Mapping[str, Run]) -> None:
         """What the new facts settle: outstanding appends, commands, results and effects of closed attempts."""
         for run_id, run in touched.items():
             out = part.out.get(run_id)
