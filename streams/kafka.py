@@ -105,7 +105,9 @@ class LogReader:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None
+    ) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -159,7 +161,9 @@ class LogReader:
         finally:
             await stop_client(consumer)
 
-    async def _fetch(self, consumer: Client, tp: TopicPartition, position: int, end: int) -> tuple[Sequence[Record], int]:
+    async def _fetch(
+        self, consumer: Client, tp: TopicPartition, position: int, end: int
+    ) -> tuple[Sequence[Record], int]:
         """The next records below `end` and the position after them."""
         async with answering(self._settings, self._bound_s):
             try:

@@ -44,7 +44,9 @@ def specs(settings: Settings) -> tuple[TopicSpec, ...]:
     names, many = settings.topics, settings.workflow_partitions
 
     def spec(name: str, partitions: int, checked: Mapping[str, str], **config: str) -> TopicSpec:
-        return TopicSpec(name, partitions, checked, {**checked, **config, "max.message.bytes": str(record_bytes(settings))})
+        return TopicSpec(
+            name, partitions, checked, {**checked, **config, "max.message.bytes": str(record_bytes(settings))}
+        )
 
     return (
         spec(names.definitions, 1, FOR_EVER),
@@ -69,7 +71,7 @@ async def ensure_topics(settings: Settings, *, bound_s: float = 30.0) -> None:
         missing = [spec for spec in wanted if spec.name not in found]
         if missing:
             await _create(client, settings, missing)
-            while len(found := await _partitions(client, wanted)) < len(wanted):
+            while len(found := await _partitions(client, wanted)) < len(wanted):  # noqa: ASYNC110 - it is not ours to signal
                 await asyncio.sleep(0.05)  # the brokers' metadata follows the controller's
         for spec in wanted:
             _check_partitions(spec, found[spec.name])
