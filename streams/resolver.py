@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from schemas.catalog import Catalog, Defined
+from schemas.catalog import Defined
 from schemas.commands import TriggerRun
+from schemas.errors import BrokerAway
 from schemas.events import ErrorData
 from streams.decider import Start
+
+
+log = logging.getLogger(__name__)
 
 
 class CatalogView(Protocol):
     """All definitions, as far as this process has read them."""
 
-    @property
-    def catalog(self) -> Catalog: ...
+    def get(self, workflow_id: str, version: int | None = None) -> Defined | None:
+        """A version, or the newest one seen."""
+        ...
 
     async def level(self) -> None:
         """Until the end that the topic had at the call has been read; raises BrokerAway."""
@@ -38,13 +44,13 @@ class Resolver:
 
     def resolve(self, partition: int, offset: int, command: TriggerRun) -> Start | None:
         """The start, or None while it has to wait."""
-        defined = self._view.catalog.get(command.workflow_id, command.version) if command.version is not None else None
+        defined = self._view.get(command.workflow_id, command.version) if command.version is not None else None
         if defined is None:
             asked = self._first_asked.setdefault((partition, offset), self._clock())
             level = self._is_level(asked)
             if not level or (command.version is not None and self._clock() - asked < self._wait_s):
                 return None
-            defined = self._view.catalog.get(command.workflow_id, command.version)
+            defined = self._view.get(command.workflow_id, command.version)
             self._first_asked.pop((partition, offset), None)
         return Start(command, command.version, None, _unknown(command)) if defined is None else _start(command, defined)
 
@@ -60,8 +66,12 @@ class Resolver:
         return False
 
     async def _read_to(self, at: float, level: Awaitable[None]) -> None:
-        await level
-        self._level_at = at
+        try:
+            await level
+        except BrokerAway as away:
+            log.warning("starts wait for the definitions: %s", away)
+        else:
+            self._level_at = at
 
 
 def _start(command: TriggerRun, defined: Defined) -> Start:
