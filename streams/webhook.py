@@ -198,6 +198,8 @@ def _url(text: JSON) -> httpx.URL:
         url = httpx.URL(text if isinstance(text, str) else "")
     except (httpx.InvalidURL, ValueError) as error:
         raise _ConfigInvalid(f"config.url: {str(text)[:_SHOWN_CHARS]!r} is no URL ({error})") from None
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise _ConfigInvalid(f"config.url: there is no port {url.port}")
     if url.scheme not in {"http", "https"} or not url.host:
         raise _ConfigInvalid(f"config.url: {str(text)[:_SHOWN_CHARS]!r} is not http://… or https://…")
     return url
