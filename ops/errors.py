@@ -25,3 +25,19 @@ class HomeInUse(WorkflowError):
 
 class HomeUnusable(WorkflowError):
     """The folder {home} cannot be used: {reason}. Use another one with --home."""
+
+
+class PortTaken(WorkflowError):
+    """Port {port} is in use by {holder}. Stop it, or choose another one with --port or API_PORT."""
+
+
+class PasswordRefused(WorkflowError):
+    """PostgreSQL refuses the user {user} ({reason}). Set POSTGRES_USER and POSTGRES_PASSWORD to what it expects."""
+
+
+class StartInterrupted(WorkflowError):
+    """Stopped before everything had started."""
+
+
+class NoPlatform(WorkflowError):
+    """No platform runs in {home}. Start one with `workflow up --home {home}`."""

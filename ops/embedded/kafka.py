@@ -83,6 +83,9 @@ class KafkaServer(EmbeddedServer):
         """The bootstrap server."""
         return f"{LOOPBACK}:{self.port}"
 
+    def settings(self) -> dict[str, str | int]:
+        return {"kafka_bootstrap_servers": self.address}
+
     def launch(self) -> None:
         java = self._java()
         properties = self._write_properties()

@@ -64,6 +64,15 @@ class PostgresServer(EmbeddedServer):
         """The DSN."""
         return self.dsn
 
+    def settings(self) -> dict[str, str | int]:
+        return {
+            "postgres_host": LOOPBACK,
+            "postgres_port": self.port,
+            "postgres_user": USER,
+            "postgres_password": self.password,
+            "postgres_db": DATABASE,
+        }
+
     def launch(self) -> None:
         if not self._data.exists():
             self._initialise()

@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 import psutil
 
 from ops.errors import ServerNotStarted
+from ops.home import Role
 from ops.ports import free_port
 from ops.process import Child, tail
 from ops.reaper import Reaper
@@ -24,7 +25,7 @@ class EmbeddedServer(ABC):
     where its clients look for it. `start` after `kill` goes on with the same data."""
 
     name: ClassVar[str]
-    role: ClassVar[str]
+    role: ClassVar[Role]
     stop_signal: ClassVar[Signals] = SIGTERM
     stop_within_s: ClassVar[float] = 20.0
 
@@ -46,6 +47,10 @@ class EmbeddedServer(ABC):
     def address(self) -> str:
         """What clients connect to."""
 
+    @abstractmethod
+    def settings(self) -> dict[str, str | int]:
+        """The settings, by field name, with which a process uses this server."""
+
     @property
     def pid(self) -> int | None:
         """Of the server itself; None when it does not run."""
@@ -66,17 +71,20 @@ class EmbeddedServer(ABC):
     def start(self) -> None:
         """Launch it and wait until it answers. Raises ServerNotStarted when it ends or takes too long."""
         self.launch()
-        self.wait_until_ready()
-
-    def wait_until_ready(self, within_s: float = READY_WITHIN_S) -> None:
-        deadline = time.monotonic() + within_s
-        while not self.ready():
-            if not self.running and not self.relaunch():
-                raise self.not_started(f"it ended with {self.child.exit_code} ({tail(self.child.log)})")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise self.not_started(f"no answer within {within_s:g} s ({tail(self.child.log)})")
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not self.ready_by(deadline):
             time.sleep(POLL_S)
+
+    def ready_by(self, deadline: float) -> bool:
+        """Whether it answers now. Raises ServerNotStarted when it has ended, or `deadline` (monotonic) has passed."""
+        if self.ready():
+            return True
+        if not self.running and not self.relaunch():
+            raise self.not_started(f"it ended with {self.child.exit_code} ({tail(self.child.log)})")
+        if time.monotonic() > deadline:
+            self.kill()
+            raise self.not_started(f"no answer within {READY_WITHIN_S:g} s ({tail(self.child.log)})")
+        return False
 
     def relaunch(self) -> bool:
         """Start it again if its end is one that passes by itself; whether it was."""

@@ -1,0 +1,65 @@
+"""Our own processes as parts of an embedded platform: how each is started and where it answers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+from ops.home import Role
+from ops.process import Child
+from ops.reaper import Reaper
+from schemas.settings import Settings
+
+PROBE_WITHIN_S: Final = 2.0
+ROOT: Final = Path(__file__).parent.parent
+
+OwnRole = Literal["api", "worker", "projector"]
+
+
+class OwnPart:
+    """One API, worker or projector process; `address` is the URL of its /health and /ready."""
+
+    def __init__(self, role: OwnRole, number: int, settings: Settings, *, host: str, port: int, reaper: Reaper) -> None:
+        """`number` counts the processes of a role from 1; `settings` are those of this very process."""
+        log = settings.workflow_home.resolve() / "logs" / f"{role}-{number}.log"
+        self.child = Child(f"{role} {number}", log, reaper)
+        self.role: Role = role
+        self._settings = settings
+        self._host = host
+        self._port = port
+
+    @property
+    def address(self) -> str:
+        return f"http://{self._host}:{self._port}"
+
+    def launch(self) -> None:
+        self.child.launch(command(self.role), env=environment(self._settings), cwd=Path.cwd())
+
+    def ready(self) -> bool:
+        """Whether it says that it has started."""
+        try:
+            with urllib.request.urlopen(f"{self.address}/ready", timeout=PROBE_WITHIN_S):  # noqa: S310 - our own URL
+                return True
+        except (OSError, urllib.error.URLError):
+            return False
+
+
+def command(role: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "ops.child", role]
+
+
+def environment(settings: Settings) -> Mapping[str, str]:
+    """This process's environment with `settings` in it, so that a child reads the same ones."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, **variables(settings), "PYTHONPATH": path}
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """The environment variables of the settings that were given or differ from the defaults."""
+    told = settings.model_dump(mode="json", exclude_defaults=True)
+    return {name.upper(): str(value) for name, value in told.items()}

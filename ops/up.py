@@ -1,0 +1,202 @@
+"""`workflow up`: an embedded platform in a folder, from the servers to the API, watched until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ops import checks, home
+from ops.embedded.kafka import KafkaServer
+from ops.embedded.postgres import PostgresServer
+from ops.embedded.server import READY_WITHIN_S, EmbeddedServer
+from ops.errors import PortTaken, ServerNotStarted, StartInterrupted
+from ops.parts import OwnPart
+from ops.ports import LOOPBACK, free_port, holder, is_free
+from ops.process import tail
+from ops.reaper import Reaper
+from ops.supervisor import Supervisor
+from schemas.settings import Settings
+
+POLL_S: Final = 0.1
+OWN_READY_WITHIN_S: Final = 90.0
+OWN_STOP_EXTRA_S: Final = 5.0
+BAD_SETTINGS: Final = 2  # the exit code of a process that needs another setting, not another try
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How much of each. `port` of the first API; None: the one of the settings if it is free, else another."""
+
+    port: int | None = None
+    apis: int = 1
+    workers: int = 1
+    projectors: int = 1
+
+
+class Platform:
+    """A platform that has started. `run` keeps it so."""
+
+    def __init__(self, settings: Settings, supervisor: Supervisor) -> None:
+        self.settings = settings
+        self._supervisor = supervisor
+        self.tell()
+
+    def run(self, stop: threading.Event) -> None:
+        self._supervisor.run(stop, self.tell)
+
+    def tell(self) -> None:
+        """Write down for the other commands what runs where."""
+        told = self.settings.model_dump(mode="json", exclude_defaults=True)
+        state = home.Platform(os.getpid(), self.settings.workflow_url, told, self._supervisor.processes())
+        home.write(self.settings.workflow_home, state)
+
+
+@contextmanager
+def platform(settings: Settings, options: Options, say: Say, stop: threading.Event) -> Iterator[Platform]:
+    """A started platform; all of it is stopped at the end. `settings` as the environment gives them.
+
+    Raises a WorkflowError that says what to change, StartInterrupted when `stop` is set before it has started.
+    """
+    folder = settings.workflow_home
+    with home.taken(folder):
+        reaper = Reaper()
+        supervisor = Supervisor(say)
+        try:
+            yield _Start(settings, options, say, stop, supervisor, reaper).all()
+        finally:
+            supervisor.stop()
+            reaper.close()
+
+
+class _Start:
+    """The steps of a start, in order."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: Options,
+        say: Say,
+        stop: threading.Event,
+        supervisor: Supervisor,
+        reaper: Reaper,
+    ) -> None:
+        self._given = settings.model_fields_set
+        self._settings = settings
+        self._options = options
+        self._say = say
+        self._stop = stop
+        self._supervisor = supervisor
+        self._reaper = reaper
+        self._ports: set[int] = set()
+
+    def all(self) -> Platform:
+        folder = self._settings.workflow_home.resolve()
+        ports = self._api_ports()
+        self._set(workflow_home=folder, workflow_url=f"http://{LOOPBACK}:{ports[0]}")
+        if "storage_path" not in self._given:
+            self._set(storage_path=folder / "store")
+        self._servers(folder)
+        self._own(ports)
+        return Platform(self._settings, self._supervisor)
+
+    def _set(self, **values: Any) -> None:
+        self._settings = self._settings.model_copy(update=values)
+
+    def _api_ports(self) -> list[int]:
+        given = self._options.port is not None or "api_port" in self._given
+        first = self._options.port if self._options.port is not None else self._settings.api_port
+        ports = [first + number for number in range(self._options.apis)]
+        for number, port in enumerate(ports):
+            if is_free(port):
+                continue
+            if given:
+                raise PortTaken(port=port, holder=holder(port))
+            ports[number] = free_port(besides=frozenset(ports))
+            self._say(f"  Port {port} is taken ({holder(port)}); the API uses {ports[number]}")
+        self._ports.update(ports)
+        return ports
+
+    def _servers(self, folder: Path) -> None:
+        """Kafka and PostgreSQL, at once: embedded, or those that the environment names."""
+        servers: list[EmbeddedServer] = []
+        if "kafka_bootstrap_servers" in self._given:
+            checks.check_broker(self._settings)
+        else:
+            servers.append(KafkaServer(folder / "kafka", folder / "logs" / "kafka.log", self._reaper, say=self._say))
+        if self._settings.storage_backend == "postgres":
+            if any(name.startswith("postgres_") for name in self._given):
+                checks.check_postgres(self._settings)
+            else:
+                servers.append(PostgresServer(folder / "postgres", folder / "logs" / "postgres.log", self._reaper))
+        self._supervisor.add(servers, stop_within_s=max((s.stop_within_s for s in servers), default=0.0))
+        self._wait_for_servers(servers)
+        for server in servers:
+            self._set(**server.settings())
+
+    def _wait_for_servers(self, servers: Sequence[EmbeddedServer]) -> None:
+        started = time.monotonic()
+        waiting = list(servers)
+        while waiting:
+            for server in [server for server in waiting if server.ready_by(started + READY_WITHIN_S)]:
+                waiting.remove(server)
+                self._ready(server.name, started, f"{LOOPBACK}:{server.port}")
+            self._pause()
+
+    def _own(self, api_ports: Sequence[int]) -> None:
+        """The API, workers and projectors, at once."""
+        apis = [self._part("api", number, port) for number, port in enumerate(api_ports, 1)]
+        projectors = 0 if self._settings.storage_backend == "memory" else self._options.projectors
+        others = [self._part("worker", number, self._free()) for number in range(1, self._options.workers + 1)]
+        others += [self._part("projector", number, self._free()) for number in range(1, projectors + 1)]
+        within = self._settings.workflow_stop_grace_s + OWN_STOP_EXTRA_S
+        started = time.monotonic()
+        self._supervisor.add([*apis, *others], stop_within_s=within)
+        for part in apis:
+            self._wait_for(part, started)
+            self._ready("API", started, part.address)
+        for part in others:
+            self._wait_for(part, started)
+        self._say(f"  {_count(self._options.workers, 'worker')}, {_count(projectors, 'projector')}")
+
+    def _part(self, role: Any, number: int, port: int) -> OwnPart:
+        ports = {"api_port": port} if role == "api" else {"workflow_health_port": port}
+        settings = self._settings.model_copy(update=ports)
+        return OwnPart(role, number, settings, host=LOOPBACK, port=port, reaper=self._reaper)
+
+    def _free(self) -> int:
+        port = free_port(besides=frozenset(self._ports))
+        self._ports.add(port)
+        return port
+
+    def _wait_for(self, part: OwnPart, started: float) -> None:
+        while not part.ready():
+            child = part.child
+            if child.exit_code == BAD_SETTINGS:
+                raise ServerNotStarted(name=child.name, reason=tail(child.log, 1), log=child.log)
+            if time.monotonic() - started > OWN_READY_WITHIN_S:
+                raise ServerNotStarted(
+                    name=child.name,
+                    reason=f"not ready within {OWN_READY_WITHIN_S:g} s ({tail(child.log)})",
+                    log=child.log,
+                )
+            self._supervisor.tick()
+            self._pause()
+
+    def _pause(self) -> None:
+        if self._stop.wait(POLL_S):
+            raise StartInterrupted
+
+    def _ready(self, name: str, started: float, address: str) -> None:
+        self._say(f"  {name:<12}  ready {time.monotonic() - started:5.1f} s   {address}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
