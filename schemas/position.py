@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-_PART: Final = re.compile(r"([det])(\d{1,4})\.(\d{1,18})\Z")
+_PART: Final = re.compile(r"([det])([0-9]{1,4})\.([0-9]{1,18})\Z")
 PARTS_MAX: Final = 2048
 
 Place = tuple[str, int]

@@ -108,6 +108,22 @@ class LogProducer:
             await self.drop(1.0)
             raise
 
+    async def reach(self, topic: str, partition: int, *, bound_s: float) -> None:
+        """Return when the partition's leader is connected. Raises BrokerAway within the bound; a send that waited for
+        this has not begun."""
+        client = self._client
+        if client is None or self.lost:
+            raise BrokerAway(address=self._address, reason="the connection was given up")
+        leader = client.client.cluster.leader_for_partition(TP(topic, partition))
+        connection = client.client._conns.get((leader, 0))
+        if connection is not None and connection.connected():
+            return
+        async with answering(self._settings, bound_s):
+            await client.partitions_for(topic)
+            leader = client.client.cluster.leader_for_partition(TP(topic, partition))
+            if leader is None or leader < 0 or not await client.client.ready(leader):
+                raise BrokerAway(address=self._address, reason=f"the leader of {topic}/{partition} cannot be reached")
+
     @property
     def has_room(self) -> bool:
         return self._buffered < self._buffer_bytes_max

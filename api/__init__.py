@@ -1,0 +1,1 @@
+"""The edge: HTTP in, commands and definitions out, answers from the read tables."""

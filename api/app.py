@@ -1,0 +1,118 @@
+"""The app, put together from what it is handed."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from api.body import Bodies
+from api.errors import FieldError, MethodRefused, ParameterInvalid, PathUnknown, RequestRefused
+from api.ids import new_id
+from api.middleware import Edge
+from api.openapi import describe
+from api.ports import Deps
+from api.reads import Waiting
+from api.recent import RecentStarts
+from api.responses import Problem
+from api.routes import probes, problem_pages, runs, trigger, workflows
+from api.routing import Api
+from api.starts import ID_RULE
+from schemas.errors import WorkflowError
+
+
+def build_app(deps: Deps) -> FastAPI:
+    """The API as an ASGI app. It starts and stops nothing: who hands in `deps` does."""
+    app = FastAPI(
+        title="Workflow platform",
+        version=_version(),
+        openapi_url="/api/v1/openapi.json",
+        docs_url="/docs",
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
+    )
+    app.state.api = Api(
+        deps=deps,
+        bodies=Bodies(depth_max=deps.settings.workflow_json_depth_max),
+        waiting=Waiting(deps.store),
+        recent=RecentStarts(),
+    )
+    for router in (
+        trigger.router,
+        runs.router,
+        workflows.writing,
+        workflows.router,
+        probes.router,
+        problem_pages.router,
+    ):
+        app.router.routes.extend(
+            router.routes
+        )  # included routers are matched anew for each request: 20 µs of the hot path
+    app.add_exception_handler(WorkflowError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_middleware(Edge, new_id=new_id)
+    app.openapi = lambda: _document(app, deps)  # type: ignore[method-assign]
+    return app
+
+
+def _document(app: FastAPI, deps: Deps) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        app.openapi_schema = describe(app, deps.settings)
+    return app.openapi_schema
+
+
+def _version() -> str:
+    try:
+        return version("workflow-platform")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"
+
+
+async def _refused(request: Request, error: Exception) -> Problem:
+    assert isinstance(error, WorkflowError)
+    return Problem(error, request.scope["request_id"])
+
+
+async def _invalid(request: Request, error: Exception) -> Problem:
+    """Path and query parameters; bodies are read by the routes themselves."""
+    assert isinstance(error, RequestValidationError)
+    return Problem(ParameterInvalid(*(_parameter(each) for each in error.errors())), request.scope["request_id"])
+
+
+def _parameter(error: dict[str, Any]) -> FieldError:
+    context = error.get("ctx", {})
+    limit = next(
+        (context[name] for name in ("le", "ge", "max_length", "min_length") if isinstance(context.get(name), int)), None
+    )
+    pointer = "/".join(str(part) for part in error["loc"])
+    if error["type"] == "string_pattern_mismatch":  # only ids have patterns
+        return FieldError(pointer, "bad_id", ID_RULE, 128)
+    return FieldError(pointer, error["type"], error["msg"], limit)
+
+
+async def _http(request: Request, error: Exception) -> Problem:
+    """What Starlette itself refuses: unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    path = request.scope["path"][:200]
+    refused: RequestRefused
+    match error.status_code:
+        case 404:
+            refused = PathUnknown(path=path)
+        case 405:
+            allowed = dict(error.headers or {}).get("Allow", "other methods")
+            refused = MethodRefused(path=path, method=request.method, allowed=allowed, headers={"Allow": allowed})
+        case _:
+            refused = RequestRefused(reason=str(error.detail))
+    return Problem(refused, request.scope["request_id"])

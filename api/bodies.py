@@ -1,0 +1,187 @@
+"""The shapes of requests and answers, as OpenAPI shows them. Answers are made without these models; tests hold them to it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.definitions import Definition
+from schemas.views import Status
+
+Position = Field(
+    description="How far the log had got: opaque. Pass it as `min_position` to a read, and the read shows nothing older.",
+    examples=["t3.18"],
+)
+Instant = Field(description="RFC 3339 in UTC", examples=["2026-01-31T09:30:00.000Z"])
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class FieldProblem(_Body):
+    """What is wrong at one place."""
+
+    pointer: str = Field(
+        description="RFC 6901 pointer into the body, or query/…, path/…, header/… and the parameter's name",
+        examples=["/steps/0/name"],
+    )
+    code: str
+    detail: str
+    limit: int | float | None = Field(description="the bound that was passed")
+
+
+class ProblemBody(_Body):
+    """RFC 9457 problem details."""
+
+    type: str = Field(description="a page of this API: meaning, cause, fix", examples=["/problems/run_unknown"])
+    title: str
+    status: int
+    detail: str
+    code: str = Field(examples=["run_unknown"])
+    request_id: str
+    errors: list[FieldProblem]
+    run_ids: list[str] = Field(default=[], description="code `outcome_unknown`: the runs that may have been started")
+
+
+class WorkflowBody(Definition):
+    """One version of a workflow."""
+
+    version: int = Field(ge=1)
+    defined_at: str = Instant
+    position: str = Position
+
+
+class WorkflowPage(_Body):
+    """Workflows by id, each in its newest version."""
+
+    items: list[WorkflowBody]
+    next_cursor: str | None
+
+
+class TriggerBody(_Body):
+    """A start."""
+
+    workflow_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    payload: dict[str, Any] = {}
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="of the workflow; left out: the newest")
+
+
+class BatchItem(TriggerBody):
+    """A start in a batch."""
+
+    idempotency_key: str = Field(
+        "",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[ -~]+$",
+        description="as the header of a single start; left out: the batch's, with the item's number",
+    )
+
+
+class BatchBody(_Body):
+    """Starts, all or none of them."""
+
+    items: list[BatchItem] = Field(min_length=1)
+
+
+class TriggeredBody(_Body):
+    """A start that will become a run."""
+
+    run_id: str
+    status: Literal["triggered"]
+    position: str = Position
+
+
+class BatchTriggeredBody(_Body):
+    """Starts that will become runs; `run_ids` in the order of the items."""
+
+    run_ids: list[str]
+    status: Literal["triggered"]
+    position: str = Position
+
+
+class StepBody(_Body):
+    """A step of a run."""
+
+    name: str
+    type: str
+    status: Literal["PENDING", "RUNNING", "RETRYING", "SUCCESS", "FAILED", "CANCELLED"]
+    attempts: int
+    started_at: str | None
+    finished_at: str | None
+    due_at: str | None = Field(description="when a delay ends, or the next attempt begins")
+
+
+class RunBody(_Body):
+    """A run as the read tables show it."""
+
+    run_id: str
+    workflow_id: str
+    version: int | None
+    status: Status
+    payload: Any
+    results: dict[str, Any] = Field(description="output of each step that succeeded, by its name")
+    error: dict[str, Any] | None
+    steps: list[StepBody]
+    created_at: str = Instant
+    started_at: str | None
+    finished_at: str | None
+    seq: int = Field(description="number of its last event, 0 while PENDING; also its ETag")
+    set_aside: str | None = Field(description="why nothing more is decided for this run, null for a sound one")
+    position: str = Position
+
+
+class RunPage(_Body):
+    """Runs, newest first."""
+
+    items: list[RunBody]
+    next_cursor: str | None
+
+
+class EventBody(BaseModel):
+    """An event as it stands in the log (a CloudEvent), and where."""
+
+    model_config = ConfigDict(extra="allow")
+
+    specversion: str
+    id: str
+    source: str
+    type: str = Field(examples=["StepStarted"])
+    subject: str = Field(description="the run's id")
+    time: str = Instant
+    data: dict[str, Any]
+    epoch: int
+    seq: int
+    prev: str | None = Field(description="digest of the event before it")
+    digest: str = Field(description="BLAKE2b of this event's bytes in the log, as the next event's `prev` has it")
+    offset: int = Field(description="in its partition of workflow.events")
+    logged_at: str = Field(description="when the log took it: RFC 3339 in UTC")
+
+
+class EventPage(_Body):
+    """Events of one run."""
+
+    items: list[EventBody]
+    next_cursor: str | None
+
+
+class ComponentBody(_Body):
+    """A part that this process depends on."""
+
+    state: Literal["ok", "degraded", "unknown"]
+    detail: str
+
+
+class ReadyBody(_Body):
+    """Whether this process wants traffic. A component that is away shows as degraded and does not make it unready."""
+
+    status: Literal["ready", "degraded", "starting", "draining"]
+    components: dict[str, ComponentBody]
+
+
+class HealthBody(_Body):
+    """The process and its event loop."""
+
+    status: Literal["ok"]

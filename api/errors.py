@@ -1,0 +1,136 @@
+"""What the API itself refuses. Each class has its line in the table of `api/problems.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from schemas.errors import WorkflowError
+
+ERRORS_SHOWN_MAX: Final = 100
+"""Longest list of field errors in one answer; a batch of 10,000 wrong items is told about the first ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong at one place of a request.
+
+    `pointer`: an RFC 6901 pointer into the body (`/steps/0/name`), or `query/limit`, `path/run_id`, `header/Idempotency-Key`.
+    `limit`: the bound that was passed, if there is one.
+    """
+
+    pointer: str
+    code: str
+    detail: str
+    limit: int | float | None = None
+
+
+class RequestRefused(WorkflowError):
+    """The request cannot be taken: {reason}"""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        **fields: object,
+    ) -> None:
+        """`headers` go out with the answer."""
+        super().__init__(message, **fields)
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+
+
+class BodyInvalid(RequestRefused):
+    """The body cannot be taken: {reason}"""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__(errors=errors, reason=summary(errors))
+
+
+class ParameterInvalid(RequestRefused):
+    """A parameter cannot be taken: {reason}"""
+
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__(errors=errors, reason=summary(errors))
+
+
+class CursorRefused(RequestRefused):
+    """The cursor cannot be used here: {reason}. Start again without a cursor."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(errors=[FieldError("query/cursor", "cursor_refused", reason)], reason=reason)
+
+
+class MediaTypeRefused(RequestRefused):
+    """The body is {found}; send JSON with Content-Type: application/json."""
+
+
+class BodyTooSlow(RequestRefused):
+    """The body did not arrive within {bound_s:g} s."""
+
+
+class HeadersTooLarge(RequestRefused):
+    """The request's headers have more than {limit} bytes."""
+
+
+class UriTooLong(RequestRefused):
+    """The request's path and query have more than {limit} bytes."""
+
+
+class RequestMalformed(RequestRefused):
+    """This is no HTTP/1.1 request: {reason}."""
+
+
+class PathUnknown(RequestRefused):
+    """There is nothing at {path}. GET /docs lists what there is."""
+
+
+class MethodRefused(RequestRefused):
+    """{path} does not take {method}; it takes {allowed}."""
+
+
+class IdempotencyKeyReused(RequestRefused):
+    """The Idempotency-Key names run {run_id!r}, which was started with another {field}. Take a new key for another start."""
+
+
+class PositionNotReached(RequestRefused):
+    """The read tables have not reached min_position within {waited_s:g} s. Ask again, or leave min_position out and see an older state."""
+
+
+class StartUnknown(RequestRefused):
+    """It is not known whether {what} was written ({reason}): it may still start. {remedy}"""
+
+    code: ClassVar[str] = "outcome_unknown"
+
+    def __init__(self, run_ids: Sequence[str], *, reason: str, keyed: bool) -> None:
+        """`run_ids`: of the runs that may have been started. `keyed`: the request had an Idempotency-Key."""
+        look = (
+            f"GET /api/v1/runs/{run_ids[0]} tells" if len(run_ids) == 1 else "GET /api/v1/runs/{run_id} tells of each"
+        )
+        remedy = (
+            "Repeating the request with the same Idempotency-Key is safe."
+            if keyed
+            else f"{look} whether it did. With an Idempotency-Key, repeating the request with the same one is safe."
+        )
+        what = "the start" if len(run_ids) == 1 else f"every one of the {len(run_ids)} starts"
+        super().__init__(what=what, reason=reason, remedy=remedy)
+        self.run_ids = tuple(run_ids)
+
+
+class Overloaded(RequestRefused):
+    """This process has {what} at once; the limit is {limit}."""
+
+
+class InternalError(RequestRefused):
+    """Something went wrong inside. The log has the cause beside the request id."""
+
+
+def summary(errors: Sequence[FieldError]) -> str:
+    """One line for the problem's `detail`: the first error whole, the others counted."""
+    if not errors:
+        return "it is not what is asked for"
+    first = f"{errors[0].pointer or 'the body'}: {errors[0].detail}"
+    return first if len(errors) == 1 else f"{first} (and {len(errors) - 1} more)"

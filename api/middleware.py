@@ -1,0 +1,111 @@
+"""The outermost layer of every request: its id, the bounds that come before any reading, and the last word on errors."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Final
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import HeadersTooLarge, InternalError, Overloaded, RequestMalformed, RequestRefused, UriTooLong
+from api.responses import Problem
+from schemas.errors import WorkflowError
+
+log = logging.getLogger("api.access")
+
+URI_BYTES_MAX: Final = 32 * 1024
+HEADERS_BYTES_MAX: Final = 64 * 1024
+REQUESTS_MAX: Final = 2_000
+"""Requests at once in one process; the probes are answered beyond it."""
+PROBES: Final = frozenset({"/health", "/livez", "/ready", "/readyz"})
+CLIENT_GONE: Final = 499
+"""What the log says of a request whose client left before its end."""
+
+_SANE_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
+
+
+class Edge:
+    """Pure ASGI. Puts `request_id` into the scope; answers what escapes the app as a problem, never as a stack trace."""
+
+    def __init__(self, app: ASGIApp, *, new_id: Callable[[], str]) -> None:
+        self.app = app
+        self._new_id = new_id
+        self._running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        header_bytes, given_id = _headers(scope)
+        request_id = given_id or self._new_id()
+        scope["request_id"] = request_id
+        answer = _Answer(send, request_id)
+        began = time.perf_counter()
+        self._running += 1
+        try:
+            refused = self._refused(scope, header_bytes)
+            if refused is None:
+                await self.app(scope, receive, answer)
+            else:
+                await Problem(refused, request_id)(scope, receive, answer)
+        except ClientDisconnect:
+            answer.status = answer.status or CLIENT_GONE
+        except Exception as error:
+            log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
+            if answer.status:
+                raise
+            shown = error if isinstance(error, WorkflowError) else InternalError()
+            await Problem(shown, request_id)(scope, receive, answer)
+        finally:
+            self._running -= 1
+            _log(scope, answer.status, request_id, time.perf_counter() - began)
+
+    def _refused(self, scope: Scope, header_bytes: int) -> RequestRefused | None:
+        """What can be said before anything of the body is read."""
+        if header_bytes > HEADERS_BYTES_MAX:
+            return HeadersTooLarge(limit=HEADERS_BYTES_MAX, headers={"Connection": "close"})
+        if len(scope["raw_path"]) + len(scope["query_string"]) > URI_BYTES_MAX:
+            return UriTooLong(limit=URI_BYTES_MAX, headers={"Connection": "close"})
+        if scope["http_version"] not in ("1.1", "1.0"):
+            return RequestMalformed(reason=f"it says HTTP/{scope['http_version']}", headers={"Connection": "close"})
+        if self._running > REQUESTS_MAX and scope["path"] not in PROBES:
+            return Overloaded(what=f"{self._running} requests", limit=REQUESTS_MAX)
+        return None
+
+
+class _Answer:
+    """The way out: adds the request id and remembers the status."""
+
+    __slots__ = ("_id", "_send", "status")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._id = (b"x-request-id", request_id.encode("latin-1"))
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"].append(self._id)
+        await self._send(message)
+
+
+def _headers(scope: Scope) -> tuple[int, str | None]:
+    """Bytes of all headers, and the request id that they give, if it is a sane one."""
+    size, request_id = 0, None
+    for name, value in scope["headers"]:
+        size += len(name) + len(value) + 4
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            request_id = value.decode("ascii")
+    return size, request_id
+
+
+def _log(scope: Scope, status: int, request_id: str, took_s: float) -> None:
+    level = logging.WARNING if status >= 500 else logging.DEBUG if scope["path"] in PROBES else logging.INFO
+    if log.isEnabledFor(level):
+        log.log(
+            level, "%s %s %d %.1f ms request_id=%s", scope["method"], scope["path"], status, took_s * 1000, request_id
+        )

@@ -1,0 +1,100 @@
+"""The OpenAPI document: what FastAPI makes of the routes, with the bodies that are read by hand and one shape of problems."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from api.bodies import BatchBody, ProblemBody, TriggerBody
+from api.problems import PROBLEMS
+from api.responses import PROBLEM_JSON
+from schemas.definitions import NewDefinition
+from schemas.settings import Settings
+
+_COMPONENTS: Final = "#/components/schemas/{model}"
+_HEADERS: Final = {
+    "X-Request-Id": "The request's id: the one that was given, or a new one. The log has it.",
+    "Workflow-Position": "How far the log had got, for `min_position` of a later read.",
+}
+
+DESCRIPTION: Final = """\
+Workflows run from a log of events in Kafka; this API defines and starts them, and shows what the log says.
+
+Every write answers with a `position`. A read that is given it as `min_position` waits until it can show that write.
+Errors are RFC 9457 problems; their `type` is a page of this API. A 503 with code `broker_away` or `store_away` means
+that nothing was written; `outcome_unknown` means that it may have been, and that repeating the request with the same
+`Idempotency-Key` is safe.
+"""
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route: each status with the problem schema."""
+    return {status: _problem(status) for status in statuses}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    codes = [code for code, kind in PROBLEMS.items() if kind.status == status]
+    schema = {"$ref": _COMPONENTS.format(model="ProblemBody")}
+    response: dict[str, Any] = {
+        "description": f"Problem: {', '.join(codes)}",
+        "content": {PROBLEM_JSON: {"schema": schema}},
+    }
+    if any(PROBLEMS[code].retry_after_s is not None for code in codes):
+        response["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+    return response
+
+
+def body_of(model: str) -> dict[str, Any]:
+    """The `requestBody` of a route that reads its body by hand."""
+    return {"required": True, "content": {"application/json": {"schema": {"$ref": _COMPONENTS.format(model=model)}}}}
+
+
+def idempotency_header() -> dict[str, Any]:
+    return {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "description": "Names the start: repeated with the same key, for the same workflow, it is the same run. Kept for ever.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+    }
+
+
+def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    """The document of an app under these settings."""
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=DESCRIPTION,
+        routes=app.routes,
+        license_info={"name": "MIT", "identifier": "MIT"},
+    )
+    _, schemas = models_json_schema(
+        [
+            (NewDefinition, "validation"),
+            (TriggerBody, "validation"),
+            (BatchBody, "validation"),
+            (ProblemBody, "serialization"),
+        ],
+        ref_template=_COMPONENTS,
+    )
+    components = document.setdefault("components", {}).setdefault("schemas", {})
+    components.update(schemas["$defs"])
+    components.pop("HTTPValidationError", None)
+    components.pop("ValidationError", None)
+    components["BatchBody"]["properties"]["items"]["maxItems"] = settings.workflow_batch_items_max
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            _complete(operation, settings)
+    return document
+
+
+def _complete(operation: dict[str, Any], settings: Settings) -> None:
+    for parameter in operation.get("parameters", []):
+        if parameter["name"] == "limit":
+            parameter["schema"] = {"type": "integer", "minimum": 1, "maximum": settings.workflow_page_items_max}
+    for response in operation["responses"].values():
+        named = {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
+        response["headers"] = response.get("headers", {}) | named

@@ -1,0 +1,102 @@
+"""What the routes ask of the world around them; the composition root hands it in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from schemas.catalog import Defined
+from schemas.position import Position
+from schemas.settings import Settings
+from schemas.store import ReadStore
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A command on its way: the run it is for and its record value."""
+
+    run_id: str
+    value: bytes
+
+
+class CommandSender(Protocol):
+    """Puts commands on `workflow.trigger`, into the home partition of their run."""
+
+    async def send(self, command: Outgoing) -> Position:
+        """The position just above the command, once the broker has it. Raises, within a bounded time, BrokerAway when
+        nothing was written, and OutcomeUnknown when a send had begun and was not acknowledged."""
+        ...
+
+    async def send_many(self, commands: Sequence[Outgoing]) -> Position:
+        """The position above all of them, once the broker has them all; raises as `send` does."""
+        ...
+
+
+class Definitions(Protocol):
+    """All definitions, folded by this process and followed."""
+
+    @property
+    def position(self) -> int:
+        """Offset of the next record of `workflow.definitions`."""
+        ...
+
+    def get(self, workflow_id: str, version: int | None = None) -> Defined | None:
+        """A version, or the newest one that this process has seen."""
+        ...
+
+    def newest(self) -> list[Defined]:
+        """The newest version of every workflow, by id."""
+        ...
+
+    async def level(self) -> None:
+        """Wait until all that stood in the topic at the call is folded. Raises BrokerAway within a bounded time."""
+        ...
+
+    async def reach(self, position: int, timeout_s: float) -> bool:
+        """Wait until this position is folded; False when the time ran out."""
+        ...
+
+    async def define(self, definition: dict[str, Any]) -> tuple[Defined, bool]:
+        """The version that holds this definition, and whether it was made by this call. Raises BrokerAway, OutcomeUnknown."""
+        ...
+
+
+class Health(Protocol):
+    """What the process knows of itself and of the parts that it depends on, without asking any of them now."""
+
+    def report(self) -> ReadyReport: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A part that a process depends on. `state`: "ok", "degraded" or "unknown" (not asked yet); `detail`: one line for people."""
+
+    state: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyReport:
+    """Whether a process wants traffic or work.
+
+    `ready`: started, migrated, not draining. A component that is away does not turn it false. `status`: "ready",
+    "degraded" (ready, but a component is not ok), "starting" or "draining".
+    """
+
+    ready: bool
+    status: str
+    components: dict[str, Component]
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """Everything that the app is made of. `clock`: seconds since 1970; `ids`: a new run id at each call."""
+
+    settings: Settings
+    store: ReadStore
+    catalog: Definitions
+    commands: CommandSender
+    health: Health
+    clock: Callable[[], float]
+    ids: Callable[[], str]

@@ -1,0 +1,309 @@
+"""The one table of problem types: what each error code means to a client of the API, and what to do about it.
+
+`type` of a problem is `/problems/<code>`, a page that is made of this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from schemas.errors import WorkflowError
+
+
+class ProblemType(NamedTuple):
+    """A kind of problem. `retry_after_s`: what the answer's Retry-After says, None where repeating does not help."""
+
+    status: int
+    title: str
+    meaning: str
+    cause: str
+    fix: str
+    retry_after_s: int | None = None
+
+
+_OWN_PROCESS: Final = (
+    "It is met by a worker, a projector or a command, and stands here because its code is the same everywhere."
+)
+
+PROBLEMS: Final[Mapping[str, ProblemType]] = {
+    # what a client can mend
+    "request_refused": ProblemType(
+        400,
+        "Request refused",
+        "The request was not taken; nothing was written.",
+        "Something in it is not as the API asks for.",
+        "See `detail` and `errors`, and the operation at /docs.",
+    ),
+    "request_malformed": ProblemType(
+        400,
+        "Not an HTTP/1.1 request",
+        "The bytes received are no request that this server reads.",
+        "A broken client, an old HTTP version, or another protocol on this port.",
+        "Send HTTP/1.1, and check the address.",
+    ),
+    "parameter_invalid": ProblemType(
+        400,
+        "Parameter invalid",
+        "A part of the path, the query or a header has a value that is not taken; nothing was written.",
+        "A misspelt parameter, a value outside its bounds, or one given twice.",
+        "`errors[].pointer` names the parameter (`query/limit`), `limit` its bound; /docs lists what each operation takes.",
+    ),
+    "cursor_refused": ProblemType(
+        400,
+        "Cursor refused",
+        "The cursor belongs to another list than the one asked for, or is none that this API gave.",
+        "A filter was changed between two pages, or the cursor was cut or edited.",
+        "Repeat the filters of the first page with each cursor (the Link header holds the whole address), or start without one.",
+    ),
+    "json_refused": ProblemType(
+        400,
+        "JSON refused",
+        "The body is no JSON text that every store of the platform can hold; nothing was written.",
+        "Broken syntax, a duplicate key, \\u0000, half of a surrogate pair, an integer past 64 bits, NaN, 1e400, or too deep nesting.",
+        "`errors[].pointer` leads to the value. Send big numbers as strings; WORKFLOW_JSON_DEPTH_MAX bounds the nesting.",
+    ),
+    "path_unknown": ProblemType(
+        404,
+        "No such path",
+        "The API has nothing at this path.",
+        "A misspelt path or a missing /api/v1.",
+        "GET /docs lists the paths.",
+    ),
+    "definition_unknown": ProblemType(
+        404,
+        "No such workflow",
+        "No workflow has this id, or it has no such version.",
+        "It was never defined here, or the id is misspelt.",
+        "GET /api/v1/workflows lists them; POST /api/v1/workflows defines one.",
+    ),
+    "run_unknown": ProblemType(
+        404,
+        "No such run",
+        "The read tables know no run with this id.",
+        "The id is misspelt, or the run was accepted a moment ago and the tables have not seen it yet.",
+        "Pass the `position` of the answer that gave the id as `min_position`: the read then waits for it.",
+    ),
+    "method_refused": ProblemType(
+        405,
+        "Method not allowed",
+        "The path exists, but does not take this method.",
+        "Often a GET in place of a POST.",
+        "The Allow header lists the methods.",
+    ),
+    "body_too_slow": ProblemType(
+        408,
+        "Body too slow",
+        "The body stopped coming before its end; nothing was written.",
+        "A slow or broken connection, or a Content-Length above what is sent.",
+        "Send it again.",
+    ),
+    "too_large": ProblemType(
+        413,
+        "Too large",
+        "The body, the payload or the definition is over its bound; nothing was written.",
+        "Payload, definition and envelope of a start must fit into one Kafka record.",
+        "Send less (a reference instead of the content), or raise the setting that the answer names.",
+    ),
+    "uri_too_long": ProblemType(
+        414,
+        "Address too long",
+        "Path and query together are over their bound.",
+        "Often a very long cursor or position.",
+        "Send a shorter query.",
+    ),
+    "media_type_refused": ProblemType(
+        415,
+        "Not application/json",
+        "The body is declared to be something else than JSON; nothing was written.",
+        "A missing or wrong Content-Type; curl -d sends form data unless told otherwise.",
+        "Add -H 'Content-Type: application/json'.",
+    ),
+    "body_invalid": ProblemType(
+        422,
+        "Body invalid",
+        "The body is sound JSON, but not what this operation takes; nothing was written.",
+        "A missing, unknown or wrong field.",
+        "`errors` lists each field by its pointer; /docs shows the shape.",
+    ),
+    "idempotency_key_reused": ProblemType(
+        422,
+        "Idempotency-Key reused",
+        "The key names a run that was started with another body; nothing was written.",
+        "A client that takes one key for two different starts.",
+        "Take a new key for each new start, the same one only to repeat it.",
+    ),
+    "command_refused": ProblemType(
+        422,
+        "Command refused",
+        "The command cannot be taken; nothing was written.",
+        "A field is missing, unknown or wrong.",
+        "See `detail`; docs/events.md shows the shapes of commands.",
+    ),
+    "template_refused": ProblemType(
+        422,
+        "Expression unreadable",
+        "A text of a step's config holds a `${…}` that cannot be read.",
+        "An unclosed brace or quote, or an expression over its bound.",
+        "Write `$${` for a plain `${`.",
+    ),
+    "headers_too_large": ProblemType(
+        431,
+        "Headers too large",
+        "The request's headers are over their bound.",
+        "Often a huge cookie.",
+        "Send fewer or shorter headers.",
+    ),
+    # what passes by itself
+    "broker_away": ProblemType(
+        503,
+        "Kafka away",
+        "Kafka does not answer. Nothing was written.",
+        "The broker is down, starting, or out of reach.",
+        "Repeat it later; the platform goes on by itself when Kafka is back.",
+        2,
+    ),
+    "outcome_unknown": ProblemType(
+        503,
+        "Outcome unknown",
+        "The write was sent to Kafka, and no answer came in time: it may have happened or not.",
+        "The broker died or froze, or the connection broke, between the send and its acknowledgement.",
+        "Repeat the request with the same Idempotency-Key: it is the same run however often it arrives. Defining a workflow again is always safe.",
+        2,
+    ),
+    "store_away": ProblemType(
+        503,
+        "Store away",
+        "The read tables do not answer. Nothing was written.",
+        "The database is down, starting, or out of reach.",
+        "Repeat it later; starts without an Idempotency-Key and running runs do not need the store.",
+        2,
+    ),
+    "position_not_reached": ProblemType(
+        503,
+        "Position not reached",
+        "The read tables are behind the `min_position` that was asked for.",
+        "The projector is away, busy or rebuilding; or the position comes from another platform.",
+        "Repeat it; `/ready` shows how far the projection is behind. Without `min_position` an older state is shown.",
+        1,
+    ),
+    "overloaded": ProblemType(
+        503,
+        "Overloaded",
+        "This process has more requests at once than it takes. Nothing was written.",
+        "A burst, or a slow dependency.",
+        "Repeat it a little later, or run more API processes.",
+        1,
+    ),
+    "log_mismatch": ProblemType(
+        503,
+        "Another log",
+        "The topics are not the ones that this process has read before.",
+        "A restored volume, a deleted topic, or another cluster behind the same address.",
+        "Check KAFKA_BOOTSTRAP_SERVERS; if it is the right cluster, run `workflow rebuild` and start the processes again.",
+        10,
+    ),
+    # our own mistakes
+    "internal_error": ProblemType(
+        500,
+        "Internal error",
+        "A mistake of the platform itself; what was asked for may have happened or not.",
+        "A bug.",
+        "Repeat a start with the same Idempotency-Key. Report it with the `request_id`: the log holds the cause beside it.",
+    ),
+    "workflow_error": ProblemType(
+        500,
+        "Error",
+        "An error without a kind of its own.",
+        "See `detail`.",
+        "Report it with the `request_id`.",
+    ),
+    # what is met elsewhere
+    "bad_setting": ProblemType(
+        500,
+        "Bad setting",
+        "A setting has a value with which the process cannot start.",
+        _OWN_PROCESS,
+        "Change the named setting and start again.",
+    ),
+    "topic_mismatch": ProblemType(
+        500,
+        "Topic mismatch",
+        "A topic is not configured as the platform needs it.",
+        _OWN_PROCESS,
+        "Do what the message says; nothing is changed by itself.",
+    ),
+    "stale_position": ProblemType(
+        500,
+        "Stale position",
+        "Two projectors worked on one partition; one of them stepped back.",
+        _OWN_PROCESS,
+        "Nothing: it reads on from where the tables stand.",
+    ),
+    "not_co_partitioned": ProblemType(
+        500,
+        "Partitions split",
+        "A worker was given commands without their events.",
+        _OWN_PROCESS,
+        "Run the same version in the whole consumer group.",
+    ),
+    "event_unreadable": ProblemType(
+        500,
+        "Event unreadable",
+        "A record of the log is no event; it is counted and passed over.",
+        _OWN_PROCESS,
+        "Find who else writes to workflow.events.",
+    ),
+    "expression_fault": ProblemType(
+        500,
+        "Expression failed",
+        "An expression of a step's config could not be evaluated; the step fails with this code.",
+        _OWN_PROCESS,
+        "See the run's `error`; test for missing keys with has(…).",
+    ),
+    "embedded_part_missing": ProblemType(
+        500,
+        "Part missing",
+        "A package of the embedded servers is not installed.",
+        _OWN_PROCESS,
+        "Run `make setup`.",
+    ),
+    "download_failed": ProblemType(
+        500,
+        "Download failed",
+        "The embedded Kafka could not be downloaded.",
+        _OWN_PROCESS,
+        "Check the network and start again.",
+    ),
+    "server_not_started": ProblemType(
+        500,
+        "Server not started",
+        "An embedded server did not start.",
+        _OWN_PROCESS,
+        "Its log, named in the message, says why.",
+    ),
+    "home_in_use": ProblemType(
+        500,
+        "Folder in use",
+        "A platform already runs in this folder.",
+        _OWN_PROCESS,
+        "Stop it, or take another folder with --home.",
+    ),
+    "home_unusable": ProblemType(
+        500,
+        "Folder unusable",
+        "The platform's folder cannot be used.",
+        _OWN_PROCESS,
+        "Take another folder with --home.",
+    ),
+}
+
+
+def code_of(error: WorkflowError) -> str:
+    """The error's line in the table: its class's code, whatever finer code the instance carries."""
+    return type(error).code
+
+
+def problem_type(error: WorkflowError) -> ProblemType:
+    """How the error is shown; one without a line of its own is shown as our mistake."""
+    return PROBLEMS.get(code_of(error), PROBLEMS["internal_error"])

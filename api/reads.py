@@ -1,0 +1,146 @@
+"""What all reads share: waiting for a position, bounds of time and pages, headers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+
+from api.errors import FieldError, ParameterInvalid, PositionNotReached
+from schemas import position as positions
+from schemas.errors import WorkflowError
+from schemas.position import Place, Position
+from schemas.store import ReadStore
+
+PAGE_ITEMS_DEFAULT: Final = 50
+_RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_POLL_S: Final = (0.004, 0.008, 0.015, 0.03)
+"""Pauses between looks at the store's position while a read waits; the last one is repeated."""
+
+
+class Waiting:
+    """Reads that wait for the tables to get somewhere. One loop asks the store for all of them, and only while there are any."""
+
+    def __init__(self, store: ReadStore) -> None:
+        self._store = store
+        self._waiting: dict[asyncio.Future[None], Position] = {}
+        self._asking: asyncio.Task[None] | None = None
+
+    async def reach(self, wanted: Position, timeout_s: float) -> None:
+        """Return when the tables hold all below `wanted`. Raises PositionNotReached, or StoreAway."""
+        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[arrived] = wanted
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask(), name="positions")
+        try:
+            async with asyncio.timeout(timeout_s):
+                await arrived
+        except TimeoutError:
+            raise PositionNotReached(waited_s=timeout_s) from None
+        finally:
+            self._waiting.pop(arrived, None)
+
+    async def _ask(self) -> None:
+        turn = 0
+        try:
+            while self._waiting:
+                try:
+                    self._arrive(await self._store.positions())
+                except WorkflowError as error:
+                    self._fail(error)
+                    return
+                if self._waiting:
+                    await asyncio.sleep(_POLL_S[min(turn, len(_POLL_S) - 1)])
+                    turn += 1
+        finally:
+            self._asking = None
+
+    def _arrive(self, seen: Position) -> None:
+        for future in [future for future, wanted in self._waiting.items() if positions.reached(seen, wanted)]:
+            del self._waiting[future]
+            if not future.done():
+                future.set_result(None)
+
+    def _fail(self, error: WorkflowError) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+
+
+def wanted_position(token: str | None, partitions: int) -> Position:
+    """The position that a request wants to see. Raises ParameterInvalid for what is no token of this platform."""
+    if not token:
+        return {}
+    try:
+        position = positions.decode(token)
+    except ValueError as error:
+        raise ParameterInvalid(
+            FieldError("query/min_position", "bad_position", str(error), positions.PARTS_MAX)
+        ) from None
+    for topic, partition in position:
+        if partition >= (1 if topic == "d" else partitions):
+            raise ParameterInvalid(
+                FieldError(
+                    "query/min_position", "bad_position", f"there is no partition {partition} here", partitions - 1
+                )
+            )
+    return position
+
+
+def of_tables(wanted: Mapping[Place, int]) -> Position:
+    """The part of a position that the read tables have to reach."""
+    return {place: offset for place, offset in wanted.items() if place[0] != "d"}
+
+
+def of_definitions(wanted: Mapping[Place, int]) -> int:
+    """The part of a position that is about definitions."""
+    return wanted.get(("d", 0), 0)
+
+
+def instant(text: str | None, name: str) -> str | None:
+    """An RFC 3339 time as the store takes it: UTC, microseconds. Raises ParameterInvalid, naming the parameter."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text) if _RFC3339.fullmatch(text) else None
+        utc = at and at.astimezone(UTC)  # OverflowError at the ends of the calendar
+    except (ValueError, OverflowError):
+        utc = None
+    if utc is None:
+        detail = "a time such as 2026-01-31T09:30:00Z is needed (RFC 3339, with Z or an offset; write + as %2B)"
+        raise ParameterInvalid(FieldError(f"query/{name}", "bad_time", detail))
+    return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def page_limit(limit: int | None, limit_max: int) -> int:
+    """How many items a page has. Raises ParameterInvalid above the bound."""
+    if limit is None:
+        return min(PAGE_ITEMS_DEFAULT, limit_max)
+    if limit > limit_max:
+        raise ParameterInvalid(
+            FieldError("query/limit", "too_many", f"at most {limit_max} (setting WORKFLOW_PAGE_ITEMS_MAX)", limit_max)
+        )
+    return limit
+
+
+def page_headers(request: Request, position: Mapping[Place, int], cursor: str | None) -> dict[str, str]:
+    """Workflow-Position, and Link to the next page if there is one."""
+    headers = {"Workflow-Position": positions.encode(position)}
+    if cursor is not None:
+        query = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
+        headers["Link"] = (
+            f'<{request.scope["raw_path"].decode("ascii")}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'
+        )
+    return headers
+
+
+def not_modified(request: Request, etag: str) -> bool:
+    """Whether If-None-Match names this entity tag (weakly compared)."""
+    given = ",".join(request.headers.getlist("if-none-match"))
+    return any(tag.strip().removeprefix("W/") in (etag, "*") for tag in given.split(",") if tag.strip())

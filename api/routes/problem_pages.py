@@ -1,0 +1,48 @@
+"""The pages that the `type` of a problem points to."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from starlette.responses import HTMLResponse
+
+from api.errors import PathUnknown
+from api.problems import PROBLEMS, ProblemType
+from api.routing import StrictRoute
+
+router = APIRouter(route_class=StrictRoute, include_in_schema=False)
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 42em; margin: 3em auto; padding: 0 1em }} code {{ font-size: 0.95em }}</style>
+</head><body>{body}</body></html>
+"""
+_SECURE = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@router.get("/problems")
+async def list_problems() -> HTMLResponse:
+    rows = "".join(
+        f'<li><a href="problems/{code}"><code>{code}</code></a> {kind.status} {escape(kind.title)}</li>'
+        for code, kind in PROBLEMS.items()
+    )
+    return HTMLResponse(_PAGE.format(title="Problems", body=f"<h1>Problems</h1><ul>{rows}</ul>"), headers=_SECURE)
+
+
+@router.get("/problems/{code}")
+async def show_problem(code: Annotated[str, Path(max_length=100)]) -> HTMLResponse:
+    kind = PROBLEMS.get(code)
+    if kind is None:
+        raise PathUnknown(path=f"/problems/{code}")
+    return HTMLResponse(_PAGE.format(title=escape(kind.title), body=_body(code, kind)), headers=_SECURE)
+
+
+def _body(code: str, kind: ProblemType) -> str:
+    parts = (("What it means", kind.meaning), ("Why it happens", kind.cause), ("What to do", kind.fix))
+    text = "".join(f"<h2>{title}</h2><p>{escape(content)}</p>" for title, content in parts)
+    return f"<h1>{escape(kind.title)}</h1><p>HTTP {kind.status}, code <code>{code}</code></p>{text}<p><a href='../problems'>All problems</a></p>"

@@ -1,0 +1,99 @@
+"""How routes are made: strict about what they are given, and plain where every microsecond counts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, cast
+
+from fastapi import Depends, Query
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.body import Bodies
+from api.errors import FieldError, ParameterInvalid
+from api.ports import Deps
+from api.reads import Waiting
+from api.recent import RecentStarts
+from schemas.position import Position
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+_REPEATABLE: Final = frozenset({"type"})
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the routes of one app share."""
+
+    deps: Deps
+    bodies: Bodies
+    waiting: Waiting
+    recent: RecentStarts
+
+
+def api_of(request: Request) -> Api:
+    return cast("Api", request.app.state.api)
+
+
+Shared = Annotated[Api, Depends(api_of)]
+MinPosition = Annotated[
+    str | None,
+    Query(
+        description="A position from an earlier answer: the read waits, up to WORKFLOW_POSITION_WAIT_S, until it can show nothing older."
+    ),
+]
+Limit = Annotated[int | None, Query(ge=1, description="items of one page at most")]
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before, with the same filters")]
+
+
+class StrictRoute(APIRoute):
+    """Refuses query parameters that the operation does not have, and those given twice."""
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+        known = frozenset(field.alias for field in self.dependant.query_params)
+
+        async def strictly(request: Request) -> Response:
+            if request.scope["query_string"]:
+                refuse_unknown(request, known)
+            return await handle(request)
+
+        return strictly
+
+
+class PlainRoute(APIRoute):
+    """Calls its endpoint with the request and nothing else: no dependencies, no validation, no query. For the hot path."""
+
+    def get_route_handler(self) -> Handler:
+        endpoint = cast("Callable[[Request], Awaitable[Response]]", self.endpoint)
+
+        async def plainly(request: Request) -> Response:
+            if request.scope["query_string"]:
+                refuse_unknown(request, frozenset())
+            return await endpoint(request)
+
+        return plainly
+
+
+def refuse_unknown(request: Request, known: frozenset[str]) -> None:
+    """Raise ParameterInvalid for each query parameter that is not known, or is given twice."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    takes = f"this operation takes {', '.join(sorted(known))}" if known else "this operation takes none"
+    errors = [
+        FieldError(f"query/{name[:100]}", "unknown_parameter", f"no such parameter; {takes}")
+        for name in names
+        if name not in known
+    ]
+    twice = {name for name in names if names.count(name) > 1} - _REPEATABLE
+    errors += [
+        FieldError(f"query/{name}", "given_twice", "it is given more than once") for name in sorted(twice & known)
+    ]
+    if errors:
+        raise ParameterInvalid(*errors)
+
+
+async def reach_tables(api: Api, wanted: Position) -> None:
+    """Wait until the read tables hold all below `wanted`, if anything is wanted of them."""
+    if wanted:
+        await api.waiting.reach(wanted, api.deps.settings.workflow_position_wait_s)

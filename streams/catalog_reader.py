@@ -1,0 +1,219 @@
+"""All definitions in one process: read from the start of `workflow.definitions`, followed, and added to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import orjson
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from schemas.catalog import Catalog, Defined
+from schemas.errors import BrokerAway, LogMismatch, OutcomeUnknown, WorkflowError
+from schemas.events import time_text
+from schemas.ports import TP
+from schemas.settings import Settings
+from streams.kafka import Client, LogReader, answering, reader_consumer
+
+log = logging.getLogger(__name__)
+
+Append = Callable[[str, int, bytes, bytes], Awaitable[int]]
+"""(topic, partition, key, value) → offset, once the broker has the record. Raises BrokerAway, OutcomeUnknown."""
+
+ANSWER_S: Final = 5.0
+"""Bound of each question to the broker."""
+STUCK_S: Final = 5.0
+"""A consumer that has records before it and brings none for so long is replaced."""
+PULSE_S: Final = 2.0
+_POLL_MS: Final = 200
+_BACKOFF_S: Final = 0.5
+
+
+class CatalogReader:
+    """Follows the definitions without a group. `start` it, `await level()` before it is relied on, `stop` it.
+
+    `append` is needed by `define` alone; a process that only reads hands in none.
+    """
+
+    def __init__(self, settings: Settings, append: Append | None = None, *, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._append = append
+        self._clock = clock
+        self._catalog = Catalog()
+        self._tp = TP(settings.topics.definitions, 0)
+        self._reader = LogReader(settings, bound_s=ANSWER_S)
+        self._moved = asyncio.Event()
+        self._defining = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failure: WorkflowError | None = None
+        self._stuck = asyncio.Event()
+        self.away: str | None = "not asked yet"
+        """Why the broker does not answer, None while it does. Looked at every `PULSE_S`."""
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="definitions"),
+            asyncio.create_task(self._pulse(), name="definitions pulse"),
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._reader.close()
+
+    @property
+    def position(self) -> int:
+        """Offset of the next record."""
+        return self._catalog.position
+
+    def get(self, workflow_id: str, version: int | None = None) -> Defined | None:
+        """A version, or the newest one seen so far."""
+        return self._catalog.get(workflow_id, version)
+
+    def newest(self) -> list[Defined]:
+        """The newest version of every workflow, by id."""
+        return self._catalog.newest()
+
+    async def level(self, timeout_s: float = ANSWER_S) -> None:
+        """Wait until all that stood in the topic at the call is folded. Raises BrokerAway, or LogMismatch when the topic
+        is shorter than what was read of it."""
+        end = (await self._reader.end_offsets([self._tp]))[self._tp]
+        if end < self._catalog.position:
+            self._failure = self._shorter(end)
+        if not await self.reach(end, timeout_s):
+            raise self._no_answer(f"{self._tp.topic} is not read to its end {end} within {timeout_s:g} s")
+
+    async def reach(self, position: int, timeout_s: float) -> bool:
+        """Wait until this position is folded; False when the time ran out."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._catalog.position < position:
+                    if self._failure is not None:
+                        raise self._failure
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        if self._failure is not None:
+            raise self._failure
+        return True
+
+    async def define(self, definition: dict[str, Any]) -> tuple[Defined, bool]:
+        """The version that holds `definition` (its plain form), and whether this call made it.
+
+        The newest version with equal content is the answer; else the next one is appended and read back. Lost to another
+        writer, it is decided again. Raises BrokerAway (nothing written) or OutcomeUnknown (calling again is safe).
+        """
+        assert self._append is not None, "this reader was made without a way to append"
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._defining.acquire()
+        except TimeoutError:
+            raise self._no_answer("definitions posted before this one still wait for it") from None
+        try:
+            while True:
+                await self.level()
+                newest = self._catalog.get(definition["id"])
+                if newest is not None and _equal(newest.definition, definition):
+                    return newest, False
+                made = await self._try(definition, 1 if newest is None else newest.version + 1, self._append)
+                if made is not None:
+                    return made, True
+        finally:
+            self._defining.release()
+
+    async def _try(self, definition: dict[str, Any], version: int, append: Append) -> Defined | None:
+        """Append the next version and read it back; None when somebody else's record stands before it."""
+        now = time_text(self._clock())
+        value = self._catalog.next_record(definition, now)
+        offset = await append(self._tp.topic, self._tp.partition, definition["id"].encode(), value)
+        if not await self.reach(offset + 1, ANSWER_S):
+            raise OutcomeUnknown(reason="the definition was written, but could not be read back in time")
+        made = self._catalog.get(definition["id"], version)
+        return made if made is not None and made.defined_at == now and _equal(made.definition, definition) else None
+
+    def _no_answer(self, reason: str) -> BrokerAway:
+        return BrokerAway(address=self._settings.kafka_bootstrap_servers, reason=reason)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._read()
+            except OffsetOutOfRangeError:
+                self._fail(self._shorter(None))
+                return
+            except (BrokerAway, KafkaError, OSError) as error:
+                log.debug("definitions: %s", error)
+            await asyncio.sleep(_BACKOFF_S)
+
+    async def _read(self) -> None:
+        """Fold what comes, until the consumer fails or is found stuck."""
+        consumer = reader_consumer(self._settings)
+        self._stuck.clear()
+        try:
+            async with answering(self._settings, ANSWER_S):
+                await consumer.start()
+            consumer.assign([self._tp])
+            consumer.seek(self._tp, self._catalog.position)
+            while not self._stuck.is_set():
+                self._fold(await consumer.getmany(self._tp, timeout_ms=_POLL_MS))
+        finally:
+            await consumer.stop()
+
+    def _fold(self, fetched: Client) -> None:
+        for records in fetched.values():
+            for record in records:
+                self._catalog.fold(record.offset, record.value)
+            self._wake()
+
+    def _wake(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    def _fail(self, failure: WorkflowError) -> None:
+        log.error("%s", failure.message)
+        self._failure = failure
+        self._wake()
+
+    async def _pulse(self) -> None:
+        """Ask the broker from time to time whether it is there, and whether the consumer keeps up."""
+        position, since = -1, 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                end = (await self._reader.end_offsets([self._tp]))[self._tp]
+                if self.away is not None:
+                    log.info("definitions: Kafka answers")
+                self.away = None
+                if end < self._catalog.position:
+                    self._fail(self._shorter(end))
+                    return
+                if end == self._catalog.position or self._catalog.position != position:
+                    position, since = self._catalog.position, loop.time()
+                elif loop.time() - since > STUCK_S:
+                    self._stuck.set()
+                    since = loop.time()
+            except (BrokerAway, KafkaError) as error:
+                if self.away is None:
+                    log.warning("definitions: %s", error)
+                self.away = str(error)
+            await asyncio.sleep(PULSE_S)
+
+    def _shorter(self, end: int | None) -> LogMismatch:
+        found = "does not hold" if end is None else f"ends at {end}, before"
+        return LogMismatch(
+            partition=0,
+            topic=self._tp.topic,
+            reason=f"it {found} offset {self._catalog.position}, which was read before",
+        )
+
+
+def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Equal as JSON texts: to Python true equals 1, to a receiver of webhooks it does not."""
+    return orjson.dumps(one, option=orjson.OPT_SORT_KEYS) == orjson.dumps(other, option=orjson.OPT_SORT_KEYS)
