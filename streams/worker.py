@@ -81,7 +81,7 @@ class Worker:
             name,
             settings.workflow_partitions,
             self,
-            remembers=parts.store.remembers,
+            remembers=not parts.store.remembers,
             trigger_topic=settings.topics.trigger,
             limits=Limits(
                 append_timeout_s=settings.workflow_append_timeout_s,

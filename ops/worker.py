@@ -1,0 +1,161 @@
+"""A worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+
+from api.ports import Component, ReadyReport
+from api.probes_server import serve_probes
+from ops.roles import clock, new_token, process_name, until_there
+from projections.stores import open_store
+from schemas.errors import BrokerAway
+from schemas.ports import TP, Producer
+from schemas.settings import Settings
+from streams.catalog_reader import CatalogReader
+from streams.evaluator import RunEvaluator
+from streams.expressions_apart import ApartEvaluator
+from streams.kafka import LogReader
+from streams.lifecycle import GroupProgress, Watchdog, run_app
+from streams.outlet import Outlet
+from streams.producer import LogProducer
+from streams.resolver import Resolver
+from streams.steps import StepEffects
+from streams.topics import delete_decided, ensure_topics
+from streams.transport import build_app
+from streams.webhook import new_client
+from streams.worker import Parts, Worker
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 5.0
+
+
+async def worker(settings: Settings, stop: asyncio.Event) -> int:
+    """Run one worker until `stop`; 0, or the code of what ended it."""
+    store = open_store(settings)
+    reader = LogReader(settings)
+    catalog = CatalogReader(settings, clock=clock)
+    client = new_client(connections_max=settings.workflow_effects_max)
+    evaluator = RunEvaluator(ApartEvaluator())
+    member: list[Worker] = []
+    outlet = Outlet(_producers(settings), lambda: member[0].lost_producer())
+    try:
+        await until_there(lambda: ensure_topics(settings), stop, "the topics are not there yet")
+        await until_there(store.migrate, stop, "the tables are not there yet")
+        catalog.start()
+        await until_there(catalog.level, stop, "the definitions are not read yet")
+        if stop.is_set():
+            return 0
+        effects = StepEffects(
+            client,
+            limit=settings.workflow_effects_max,
+            timeout_s=settings.workflow_step_timeout_s,
+            result_bytes_max=settings.workflow_result_bytes_max,
+        )
+        resolver = Resolver(catalog, clock, wait_s=settings.workflow_definition_wait_s)
+        parts = Parts(store, reader, outlet, resolver, effects, evaluator, new_token)
+        one = Worker(settings, process_name("worker"), parts)
+        member.append(one)
+        return await _run(settings, one, catalog, stop)
+    finally:
+        await outlet.close(CLOSE_S)
+        await evaluator.close()
+        await client.aclose()
+        await catalog.stop()
+        await reader.close()
+        await store.close()
+
+
+async def _run(settings: Settings, one: Worker, catalog: CatalogReader, stop: asyncio.Event) -> int:
+    topics = [settings.topics.trigger, settings.topics.events]
+    app = build_app(settings, group=settings.kafka_consumer_group, topics=topics, handler=one)
+    one.connect(app.group)
+    left, failed = asyncio.Event(), list[BaseException]()
+
+    def fail(error: BaseException) -> None:
+        failed.append(error)
+        left.set()
+
+    one.on_failure = fail  # type: ignore[method-assign]
+    progress = GroupProgress(app.group, one.parts.reader, lambda: _excused(settings, one))
+    dog = Watchdog(progress, stall_s=settings.workflow_watchdog_s)
+    background = [
+        asyncio.ensure_future(one.parts.outlet.start()),
+        asyncio.ensure_future(progress.run(2.0)),
+        asyncio.ensure_future(_drain(one, stop, left, settings.workflow_stop_grace_s)),
+        asyncio.ensure_future(_tidy(settings, one)),
+    ]
+    probes = await serve_probes("127.0.0.1", settings.workflow_health_port, lambda: _report(one, catalog, stop))
+    dog.start()
+    one.start()
+    try:
+        code = await run_app(app, left, grace_s=settings.workflow_stop_grace_s)
+        return 1 if failed else code
+    finally:
+        dog.stop()
+        one.close()
+        await probes.stop()
+        for task in background:
+            task.cancel()
+
+
+async def _drain(one: Worker, stop: asyncio.Event, left: asyncio.Event, grace_s: float) -> None:
+    await stop.wait()
+    await one.stop(grace_s)
+    left.set()
+
+
+async def _tidy(settings: Settings, one: Worker) -> None:
+    """Once in a while, delete commands that were decided long ago."""
+    while True:
+        await asyncio.sleep(3600)
+        offsets = {
+            TP(settings.topics.trigger, n): part.safe_commands() for n, part in one.engine.partitions.items() if part.owner
+        }
+        try:
+            keep_s = settings.workflow_command_retention_days * 86_400
+            await delete_decided(settings, offsets, int((clock() - keep_s) * 1000))
+        except BrokerAway as away:
+            log.warning("old commands are not deleted now: %s", away)
+
+
+def _producers(settings: Settings) -> Callable[..., object]:
+    async def make(on_lost: Callable[[Exception], None]) -> Producer:
+        producer = LogProducer(settings, deadline_s=settings.workflow_append_timeout_s, on_lost=on_lost)
+        await producer.start()
+        return producer
+
+    return make
+
+
+def _excused(settings: Settings, one: Worker) -> Collection[TP]:
+    """Partitions that may stand still: loading, stopped by a mismatch, paused, or waiting for the store."""
+    topics, excused = settings.topics, set[TP]()
+    for number, part in one.engine.partitions.items():
+        waits = not part.loaded or number in one.mismatches or number in one.store_waits
+        if waits:
+            excused |= {TP(topics.events, number), TP(topics.trigger, number)}
+        elif part.paused:
+            excused.add(TP(topics.trigger, number))
+    return excused
+
+
+def _report(one: Worker, catalog: CatalogReader, stop: asyncio.Event) -> ReadyReport:
+    """What `/ready` of a worker says."""
+    parts = [part for part in one.engine.partitions.values() if part.assigned]
+    owned = sum(part.owner for part in parts)
+    components = {
+        "partitions": Component("ok" if owned == len(parts) else "degraded", f"owns {owned} of {len(parts)} assigned"),
+        "kafka": Component("ok" if one.parts.outlet.up and catalog.away is None else "degraded", catalog.away or ""),
+        "store": Component("degraded", next(iter(one.store_waits.values()))) if one.store_waits else Component("ok"),
+        "clock": Component("ok" if abs(one.skew_s) < 2 else "degraded", f"{one.skew_s:+.1f} s from the broker's"),
+        "effects": Component("ok", f"{len(one.engine.running)} running"),
+        "orphans": Component("ok", ", ".join(f"{why}: {n}" for p in parts for why, n in p.orphans.items())),
+    }
+    for number, mismatch in one.mismatches.items():
+        components[f"partition {number}"] = Component("degraded", mismatch.message)
+    status = "draining" if stop.is_set() else "ready" if all(c.state == "ok" for c in components.values()) else "degraded"
+    return ReadyReport(not stop.is_set(), status, components)
+
