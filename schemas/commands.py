@@ -6,8 +6,9 @@ A command is a CloudEvent whose `data` holds the fields, or just the fields as o
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import orjson
@@ -28,6 +29,9 @@ _FIELDS: Final = {
     CANCEL_RUN: frozenset({"run_id", "reason"}),
 }
 ID_CHARS_MAX: Final = 200
+_RFC3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,7 @@ def decode(
     if not isinstance(message, dict):
         raise CommandRefused(reason="it is not a JSON object")
     type_, fields = _unwrap(message)
-    when = message.get("time")
-    requested_at = when if isinstance(when, str) and _is_time(when) else time_text(timestamp_ms / 1000)
+    requested_at = _time(message.get("time")) or time_text(timestamp_ms / 1000)
     run_id = fields.get("run_id")
     if run_id is None and type_ == TRIGGER_RUN:
         run_id = foreign_run_id(topic, partition, offset, timestamp_ms, value or b"", partitions)
@@ -133,7 +136,7 @@ def _unwrap(message: dict[str, Any]) -> tuple[Literal["TriggerRun", "CancelRun"]
     if unknown and not (wrapped and all(name.isalnum() and name.islower() for name in unknown)):
         raise CommandRefused(reason=f"{unknown[0]}: no such field in a command")
     type_ = message.get("type", TRIGGER_RUN)
-    if type_ not in _FIELDS:
+    if type_ not in tuple(_FIELDS):  # it may be unhashable
         raise CommandRefused(reason=f"type: {str(type_)[:80]!r} is none of {', '.join(_FIELDS)}")
     fields = (
         message.get("data")
@@ -168,11 +171,12 @@ def _text(fields: dict[str, Any], name: str, chars_max: int = ID_CHARS_MAX) -> s
     return value
 
 
-def _is_time(value: str) -> bool:
-    if len(value) > 40 or not value.endswith("Z"):
-        return False
+def _time(value: object) -> str | None:
+    """An RFC 3339 time as all others are written, None for anything else: runs are listed in the order of these texts."""
+    if not isinstance(value, str) or _RFC3339.fullmatch(value) is None:
+        return None
     try:
-        datetime.fromisoformat(value)
-    except ValueError:
-        return False
-    return value.isascii()
+        at = datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return at.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
