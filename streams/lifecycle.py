@@ -48,7 +48,7 @@ async def run_app(app: Member, stop: asyncio.Event, *, grace_s: float) -> int:
             life = app.make()
             failure = await _live(life, stopping)
             if failure is None:
-                await app.leave(life)
+                failure = await _leave(app, life)
             await _stop(life, grace_s)
             if failure is None:
                 return 0
@@ -89,6 +89,14 @@ async def _live(life: Any, stopping: asyncio.Future[Any]) -> BaseException | Non
     finally:
         for task in (starting, ended):
             task.cancel()
+
+
+async def _leave(app: Member, life: Any) -> BaseException | None:
+    try:
+        await app.leave(life)
+    except Exception as exc:  # noqa: BLE001 - told by the caller, after the stop
+        return exc
+    return None
 
 
 async def _stop(life: Any, grace_s: float) -> None:
