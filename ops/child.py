@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import sys
+from typing import assert_never, get_args
 
-from ops import roles
+from ops.parts import OwnRole
+from ops.roles import run_api, run_projector, run_worker
 from schemas.settings import Settings
 
 
-def main(role: str) -> int:
+def run(role: OwnRole, settings: Settings) -> int:
     """Run until told to stop; the exit code."""
-    settings = Settings()
     match role:
         case "api":
-            return roles.run_api(settings)
+            return run_api(settings)
         case "worker":
-            return roles.run_worker(settings)
+            return run_worker(settings)
         case "projector":
-            return roles.run_projector(settings)
+            return run_projector(settings)
         case _:
-            raise ValueError(f"{role!r} is none of api, worker, projector")
+            assert_never(role)
+
+
+def main(name: str) -> int:
+    for role in get_args(OwnRole):
+        if role == name:
+            return run(role, Settings())
+    raise ValueError(f"{name!r} is none of {', '.join(get_args(OwnRole))}")
 
 
 if __name__ == "__main__":

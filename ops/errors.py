@@ -40,4 +40,4 @@ class StartInterrupted(WorkflowError):
 
 
 class NoPlatform(WorkflowError):
-    """No platform runs in {home}. Start one with `workflow up --home {home}`."""
+    """No platform has started in {home}. Start one with `workflow up --home {home}`."""

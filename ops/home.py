@@ -31,7 +31,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What a running platform says of itself. `settings` are those that differ from the defaults, by field name."""
+    """What a running platform says of itself. `settings` are those that were given or found, by field name."""
 
     pid: int
     url: str

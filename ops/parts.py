@@ -60,6 +60,6 @@ def environment(settings: Settings) -> Mapping[str, str]:
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """The environment variables of the settings that were given or differ from the defaults."""
-    told = settings.model_dump(mode="json", exclude_defaults=True)
+    """The environment variables of the settings that were given, in the environment or since."""
+    told = settings.model_dump(mode="json", exclude_unset=True)
     return {name.upper(): str(value) for name, value in told.items()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ops.home import Process, Role
-from ops.process import Child, keep_log_short
+from ops.process import Child, keep_log_short, tail
 from schemas.errors import WorkflowError
 
 TICK_S: Final = 0.2
@@ -40,6 +40,7 @@ class Watched:
     part: Part
     stop_within_s: float
     launched_at: float = 0.0
+    deaths: int = 0
     delay_s: float = 0.0
     due_at: float | None = None
 
@@ -48,6 +49,7 @@ class Watched:
         self.part.launch()
 
     def died(self, now: float) -> None:
+        self.deaths += 1
         if now - self.launched_at > SETTLED_AFTER_S:
             self.delay_s = 0.0
         self.due_at = now + self.delay_s
@@ -75,6 +77,10 @@ class Supervisor:
         parts = [watched.part for group in self._groups for watched in group]
         return tuple(Process(part.role, part.child.pid, part.address) for part in parts if part.child.pid is not None)
 
+    def deaths(self, part: Part) -> int:
+        """How often `part` has ended by itself."""
+        return next(watched.deaths for group in self._groups for watched in group if watched.part is part)
+
     def run(self, stop: threading.Event, changed: Callable[[], None]) -> None:
         """Watch until `stop` is set; `changed` is called whenever another set of processes runs."""
         before = self.processes()
@@ -93,7 +99,9 @@ class Supervisor:
                 continue
             if watched.due_at is None:
                 watched.died(now)
-                self._say(f"{child.name} ended with {child.exit_code}, is started again (log: {child.log})")
+                self._say(
+                    f"{child.name} ended with {child.exit_code} ({tail(child.log, 1)}) and is started again; log: {child.log}"
+                )
             if watched.due_at is not None and now >= watched.due_at:
                 self._relaunch(watched, now)
         if now - self._logs_at >= LOGS_EVERY_S:

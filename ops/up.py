@@ -26,6 +26,7 @@ from schemas.settings import Settings
 POLL_S: Final = 0.1
 OWN_READY_WITHIN_S: Final = 90.0
 OWN_STOP_EXTRA_S: Final = 5.0
+TRIES_MAX: Final = 3
 BAD_SETTINGS: Final = 2  # the exit code of a process that needs another setting, not another try
 
 Say = Callable[[str], None]
@@ -54,7 +55,7 @@ class Platform:
 
     def tell(self) -> None:
         """Write down for the other commands what runs where."""
-        told = self.settings.model_dump(mode="json", exclude_defaults=True)
+        told = self.settings.model_dump(mode="json", exclude_unset=True)
         state = home.Platform(os.getpid(), self.settings.workflow_url, told, self._supervisor.processes())
         home.write(self.settings.workflow_home, state)
 
@@ -179,7 +180,7 @@ class _Start:
     def _wait_for(self, part: OwnPart, started: float) -> None:
         while not part.ready():
             child = part.child
-            if child.exit_code == BAD_SETTINGS:
+            if child.exit_code == BAD_SETTINGS or self._supervisor.deaths(part) >= TRIES_MAX:
                 raise ServerNotStarted(name=child.name, reason=tail(child.log, 1), log=child.log)
             if time.monotonic() - started > OWN_READY_WITHIN_S:
                 raise ServerNotStarted(

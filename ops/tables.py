@@ -1,0 +1,142 @@
+"""What people read: rows in columns, and a run's events as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+DETAIL_CHARS_MAX: Final = 160
+GAP: Final = "  "
+
+Event = Mapping[str, Any]
+
+
+def columns(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A header and one line for each row, aligned; nothing is cut."""
+    lines = [[name.upper() for name in names], *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+    return "\n".join(
+        GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else " ".join(str(value).split())
+
+
+def workflow_rows(workflows: Iterable[Mapping[str, Any]]) -> str:
+    return columns(
+        ("id", "version", "name", "steps", "defined"),
+        ((w["id"], w["version"], w.get("name"), len(w["steps"]), w["defined_at"]) for w in workflows),
+    )
+
+
+def run_rows(runs: Iterable[Mapping[str, Any]]) -> str:
+    return columns(
+        ("run", "workflow", "version", "status", "now", "created", "took", "error"),
+        (
+            (
+                r["run_id"],
+                r["workflow_id"],
+                r["version"],
+                r["status"],
+                now(r),
+                r["created_at"],
+                took(r),
+                message(r["error"]),
+            )
+            for r in runs
+        ),
+    )
+
+
+def now(run: Mapping[str, Any]) -> str | None:
+    """What an unfinished run does."""
+    if run["finished_at"] is not None:
+        return None
+    if run.get("set_aside"):
+        return f"set aside: {run['set_aside']}"
+    step = next((step for step in run["steps"] if step["status"] in ("RUNNING", "RETRYING")), None)
+    if step is None:
+        return None
+    doing = f"step {step['name']}, attempt {step['attempts']}"
+    return f"{doing}, due {step['due_at']}" if step["due_at"] else doing
+
+
+def took(run: Mapping[str, Any]) -> str | None:
+    """How long a finished run took, from its start."""
+    since = run["started_at"] or run["created_at"]
+    return None if run["finished_at"] is None else span(seconds_between(since, run["finished_at"]))
+
+
+def run_page(run: Mapping[str, Any]) -> str:
+    """One run: its head, then its steps."""
+    head = [("run", run["run_id"]), ("workflow", f"{run['workflow_id']} version {_cell(run['version'])}")]
+    head += [("status", run["status"]), ("created", run["created_at"]), ("started", run["started_at"])]
+    head += [("finished", run["finished_at"]), ("took", took(run)), ("now", now(run)), ("error", message(run["error"]))]
+    lines = [f"{name:<9} {_cell(value)}" for name, value in head if value is not None]
+    steps = (
+        (s["name"], s["type"], s["status"], s["attempts"], s["started_at"], s["finished_at"]) for s in run["steps"]
+    )
+    return "\n".join([*lines, "", columns(("step", "type", "status", "attempts", "started", "finished"), steps)])
+
+
+def event_line(event: Event, before: Event | None) -> str:
+    """`09:30:00.125  +0.004 s  StepSucceeded  greet  status 200`"""
+    since = "" if before is None else f"+{seconds_between(before['time'], event['time']):.3f} s"
+    line = f"{event['time'][11:23]}  {since:>10}  {event['type']:<18}  {event['data'].get('step', ''):<12}  {detail(event)}"
+    return line.rstrip()
+
+
+def detail(event: Event) -> str:
+    """The one thing about an event that people look for."""
+    data = event["data"]
+    match event["type"]:
+        case "RunRequested":
+            text = (
+                message(data["refused"])
+                if "refused" in data
+                else f"{data['workflow_id']} version {_cell(data['version'])}"
+            )
+        case "StepStarted":
+            text = f"attempt {data['attempt']}" + (f", until {data['until'][11:23]}" if "until" in data else "")
+        case "StepSucceeded":
+            output = data["output"]
+            text = f"status {output['status']}" if isinstance(output, dict) and "status" in output else ""
+        case "StepFailed":
+            text = message(data["error"])
+        case "StepRetryScheduled":
+            text = f"attempt {data['attempt']}: {message(data['error'])}; next at {data['until'][11:23]}"
+        case "StepInterrupted":
+            text = f"attempt {data['attempt']}: its worker is gone"
+        case "RunCompleted":
+            text = data["status"] + (f": {message(data['error'])}" if data["error"] else "")
+        case _:
+            text = ""
+    short = " ".join((text or "").split())
+    return short if len(short) <= DETAIL_CHARS_MAX else short[: DETAIL_CHARS_MAX - 1] + "…"
+
+
+def message(error: Mapping[str, Any] | None) -> str | None:
+    """`pay: 503 from the receiver (http_status)`"""
+    if error is None:
+        return None
+    place = f"{error['step']}: " if "step" in error else ""
+    return f"{place}{error['message']} ({error['code']})"
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    """Two instants in RFC 3339."""
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
+
+
+def span(seconds: float) -> str:
+    """`0.125 s`, `4 min 05 s`, `3 h 20 min`, `2 d 03 h`"""
+    if seconds < 60:
+        return f"{seconds:.3f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
+    if seconds < 86_400:
+        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"
+    return f"{seconds // 86_400:.0f} d {seconds % 86_400 // 3600:02.0f} h"
