@@ -13,6 +13,7 @@ from typing import Final
 from ops.reaper import Reaper
 
 LOG_BYTES_MAX: Final = 10 * 1024 * 1024
+TAIL_CHARS_MAX: Final = 400
 
 
 class Child:
@@ -107,9 +108,10 @@ def keep_log_short(log: Path, bytes_max: int = LOG_BYTES_MAX) -> bool:
 
 
 def tail(log: Path, lines: int = 3) -> str:
-    """The last lines of a log in one."""
+    """The last lines of a log in one, at most TAIL_CHARS_MAX of it."""
     try:
         text = log.read_bytes()[-4096:].decode(errors="replace")
     except FileNotFoundError:
-        return "it wrote nothing"
-    return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip()) or "it wrote nothing"
+        text = ""
+    last = " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
+    return last[-TAIL_CHARS_MAX:] or "it wrote nothing"

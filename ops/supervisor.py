@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from signal import Signals
 from typing import Final, Protocol
 
 from ops.home import Process, Role
@@ -99,9 +100,7 @@ class Supervisor:
                 continue
             if watched.due_at is None:
                 watched.died(now)
-                self._say(
-                    f"{child.name} ended with {child.exit_code} ({tail(child.log, 1)}) and is started again; log: {child.log}"
-                )
+                self._say(f"{child.name} {how_it_ended(child)} and is started again; log: {child.log}")
             if watched.due_at is not None and now >= watched.due_at:
                 self._relaunch(watched, now)
         if now - self._logs_at >= LOGS_EVERY_S:
@@ -130,3 +129,11 @@ class Supervisor:
                         watched.part.child.kill()
                 time.sleep(TICK_S / 4)
             self._groups.pop()
+
+
+def how_it_ended(child: Child) -> str:
+    """For people: the signal that killed it, or its exit code and last words."""
+    code = child.exit_code
+    if code is not None and code < 0:
+        return f"was killed by {Signals(-code).name}"
+    return f"ended with {code} ({tail(child.log, 1)})"

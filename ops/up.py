@@ -137,16 +137,17 @@ class _Start:
                 checks.check_postgres(self._settings)
             else:
                 servers.append(PostgresServer(folder / "postgres", folder / "logs" / "postgres.log", self._reaper))
+        started = time.monotonic()
         self._supervisor.add(servers, stop_within_s=max((s.stop_within_s for s in servers), default=0.0))
-        self._wait_for_servers(servers)
+        self._wait_for_servers(servers, started)
         for server in servers:
             self._set(**server.settings())
 
-    def _wait_for_servers(self, servers: Sequence[EmbeddedServer]) -> None:
-        started = time.monotonic()
+    def _wait_for_servers(self, servers: Sequence[EmbeddedServer], started: float) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
         waiting = list(servers)
         while waiting:
-            for server in [server for server in waiting if server.ready_by(started + READY_WITHIN_S)]:
+            for server in [server for server in waiting if server.ready_by(deadline)]:
                 waiting.remove(server)
                 self._ready(server.name, started, f"{LOOPBACK}:{server.port}")
             self._pause()
