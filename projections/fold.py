@@ -4,35 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import orjson
 
-from projections.rows import TEXT_CHARS_MAX, clean_text, unshowable
+from projections.rows import clean_text, unshowable
 from schemas import rule
-from schemas.events import Envelope, decode
-from schemas.identity import digest
+from schemas.events import PARTITION_TAKEN, SHAPES, Envelope, decode
+from schemas.identity import RUN_ID, digest
 from schemas.ports import Record
 from schemas.run import EVOLVE_VERSION, Run, extend
 from schemas.store import Batch, HistoryRow, Mark, RunRow, Tip
 from schemas.views import RunView, run_view
 
+_WAITS: Final = "waits"
 NEVER_SAVED: Final = 0
 """State version of a run whose state cannot be written: it is folded from its history instead."""
-
-
-class Read(NamedTuple):
-    """A record with its envelope, None when it is unreadable."""
-
-    offset: int
-    at_ms: int
-    value: bytes
-    envelope: Envelope | None
-
-
-def read(records: Iterable[Record]) -> list[Read]:
-    """Decode records: the part of the work that needs no state."""
-    return [Read(record.offset, record.timestamp, record.value or b"", decode(record.value)) for record in records]
 
 
 class _Touched:
@@ -59,6 +46,8 @@ class PartitionFold:
         self.epoch = mark.epoch if mark else 0
         self.digest = mark.digest if mark else None
         self.runs = {run.id: run for run in runs}
+        self.asks = ""
+        """the run of which `take` must be told before it can go on"""
         self._start = self.position
         self._ended: set[str] = set()
         self._touched: dict[str, _Touched] = {}
@@ -70,42 +59,47 @@ class PartitionFold:
         """Where the fold stands."""
         return Mark(self.position, self.epoch, self.digest, self.cluster_id)
 
-    def unknown(self, reads: Iterable[Read]) -> set[str]:
-        """Ids of runs that are not in memory: the store must say whether they have ended, or never began."""
-        runs = self.runs
-        return {
-            envelope["subject"]
-            for _, _, _, envelope in reads
-            if envelope is not None and envelope["subject"] not in runs and not rule.is_taken(envelope)
-        }
+    def unknown(self, records: Iterable[Record]) -> set[str]:
+        """Ids of runs that the records may begin, by their keys: the store must say whether they are new."""
+        runs, ids = self.runs, set()
+        for key in {record.key for record in records}:
+            run_id = "" if key is None else key.decode("ascii", "replace")
+            if run_id not in runs and RUN_ID.match(run_id):
+                ids.add(run_id)
+        return ids
 
-    def take(self, reads: Sequence[Read], tips: Mapping[str, Tip]) -> None:
-        """Fold the records that follow. `tips`: of all `unknown` runs that have had an event."""
-        for offset, at_ms, value, envelope in reads:
-            assert offset == self.position, (
-                f"offset {offset} is not the next of partition {self.partition}, {self.position}"
-            )
-            self.position = offset + 1
-            orphan = self._take(offset, at_ms, value, envelope, tips)
+    def take(self, records: Sequence[Record], tips: Mapping[str, Tip | None]) -> int:
+        """Fold the records that follow; how many were taken.
+
+        `tips` holds what the store said of `unknown` runs, None for one that has had no event. A record's key proves
+        nothing: the fold stops before one that may begin a run about which it was told nothing, `asks` then names it.
+        """
+        taken = 0
+        for record in records:
+            assert record.offset == self.position, f"offset {record.offset} where {self.position} is next"
+            orphan = self._take(record, record.value or b"", tips)
+            if orphan is _WAITS:
+                break
             if orphan is not None:
                 self._orphans[orphan] += 1
-        if reads:
-            self.digest = digest(reads[-1].value)
+            self.position += 1
+            taken += 1
+        if taken:
+            self.digest = digest(records[taken - 1].value or b"")
+        return taken
 
-    def _take(
-        self, offset: int, at_ms: int, value: bytes, envelope: Envelope | None, tips: Mapping[str, Tip]
-    ) -> str | None:
+    def _take(self, record: Record, value: bytes, tips: Mapping[str, Tip | None]) -> str | None:
+        """Fold one record; why it is an orphan or waits, None for a fact."""
+        envelope = decode(value)
         if envelope is None:
             return "unreadable"
-        if rule.is_taken(envelope):
-            if not rule.takes(envelope, self.partition, self.epoch):
-                return "lost take"
-            self.epoch = envelope["epoch"]
-            return None
+        type_ = envelope["type"]
+        if type_ == PARTITION_TAKEN:
+            return self._taken(envelope)
         run_id: str = envelope["subject"]
         run = self.runs.get(run_id)
         if run is None:
-            orphan = self._first(envelope, tips.get(run_id))
+            orphan = self._first(envelope, run_id, tips)
             if orphan is not None:
                 return orphan
             run = self.runs[run_id] = Run(run_id)
@@ -113,30 +107,39 @@ class PartitionFold:
             orphan = rule.orphaned(envelope, self.epoch, run.seq, run.tip, False)
             if orphan is not None:
                 return orphan
-        self._extend(run, offset, envelope, value)
-        self._history.append(HistoryRow(run_id, run.seq, clean_text(envelope["type"]), offset, at_ms, value))
-        return None
-
-    def _first(self, envelope: Envelope, tip: Tip | None) -> str | None:
-        """Why this event of a run that is not in memory is no fact; None: it begins the run."""
-        ended = envelope["subject"] in self._ended
-        if tip is not None and not ended:
-            assert tip.done, f"run {envelope['subject']} is unfinished in the store and not in the fold"
-            ended = True
-        orphan = rule.orphaned(envelope, self.epoch, 0, None, ended)
-        if orphan is None and not rule.at_home(envelope, self.partition, self.partitions):
-            return "not at home"
-        return orphan
-
-    def _extend(self, run: Run, offset: int, envelope: Envelope, value: bytes) -> None:
-        touched = self._touched.get(run.id)
+        offset = record.offset
+        touched = self._touched.get(run_id)
         if touched is None:
-            touched = self._touched[run.id] = _Touched(run, offset if run.seq == 0 else None)
+            touched = self._touched[run_id] = _Touched(run, offset if run.seq == 0 else None)
         touched.last_offset = offset
         extend(run, envelope, digest(value))
         if run.phase == "done":
-            del self.runs[run.id]
-            self._ended.add(run.id)
+            del self.runs[run_id]
+            self._ended.add(run_id)
+        if type_ not in SHAPES:
+            type_ = clean_text(type_)
+        self._history.append(HistoryRow(run_id, run.seq, type_, offset, record.timestamp, value))
+        return None
+
+    def _taken(self, envelope: Envelope) -> str | None:
+        if not rule.takes(envelope, self.partition, self.epoch):
+            return "lost take"
+        self.epoch = envelope["epoch"]
+        return None
+
+    def _first(self, envelope: Envelope, run_id: str, tips: Mapping[str, Tip | None]) -> str | None:
+        """Why this event of a run that is not in memory is no fact or waits; None when it begins the run."""
+        tip = tips.get(run_id)
+        ended = tip is not None or run_id in self._ended
+        orphan = rule.orphaned(envelope, self.epoch, 0, None, ended)
+        if orphan is not None:
+            return orphan
+        if not rule.at_home(envelope, self.partition, self.partitions):
+            return "not at home"
+        if run_id in tips:
+            return None
+        self.asks = run_id
+        return _WAITS
 
     def batch(self) -> Batch:
         """What the records taken since the last batch come to."""
@@ -198,6 +201,3 @@ def refold(run_id: str, values: Iterable[bytes]) -> Run:
         assert envelope is not None, f"the history of run {run_id} holds a record that is no event"
         extend(run, envelope, digest(value))
     return run
-
-
-__all__ = ["TEXT_CHARS_MAX", "PartitionFold", "Read", "read", "refold"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from schemas.identity import WORKFLOW_ID
+from schemas.position import Place
 from schemas.store import PendingRow, RunRow, StoredRun
-from schemas.views import STATUSES, RunView, Status
+from schemas.views import STATUSES, RunView
 
 TEXT_CHARS_MAX: Final = 500
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,7 +76,7 @@ def unshowable(view: RunView) -> str | None:
     if view["status"] not in STATUSES:
         return "its status is none that there is"
     version = view["version"]
-    if version is not None and not (type(version) is int and 0 <= version < 2**31):
+    if version is not None and not (type(version) is int and 0 <= version < 2**63):
         return "its version is no number of a version"
     if not _is_time(view["created_at"]):
         return "its created_at is no time"
@@ -128,44 +130,44 @@ def columns(row: RunRow) -> tuple[Chain, Shown | None]:
         return Chain._make((*row[:-2], clean_text(f"it cannot be shown: {error}"))), None
 
 
-def stored_run(chain: Chain, columns: Shown) -> StoredRun:
+LISTED: Final = (
+    "run_id partition place next_offset seq set_aside "
+    "workflow_id version status payload results error steps created_at created_us started_at finished_at"
+).split()
+"""The columns of the view `listed`, in order."""
+
+
+def stored_view(row: Iterable[Any]) -> StoredRun:
+    """A row of `listed` as the API shows it."""
+    run_id, partition, place, next_offset, seq, set_aside, *shown = row
+    return _stored(Shown(*shown), run_id, seq, set_aside, (place, partition), next_offset)
+
+
+def stored_run(chain: Chain, shown: Shown) -> StoredRun:
     """A run as the API shows it."""
-    view: RunView = {
-        "run_id": chain.run_id,
-        "workflow_id": columns.workflow_id,
-        "version": columns.version,
-        "status": columns.status,  # type: ignore[typeddict-item]  # the fold lets no other in
-        "payload": orjson.loads(columns.payload),
-        "results": orjson.loads(columns.results),
-        "error": None if columns.error is None else orjson.loads(columns.error),
-        "steps": orjson.loads(columns.steps),
-        "created_at": columns.created_at,
-        "started_at": columns.started_at,
-        "finished_at": columns.finished_at,
-        "seq": chain.seq,
-        "set_aside": chain.set_aside,
-    }
-    return StoredRun(view, ("e", chain.partition), chain.last_offset + 1)
-
-
-PENDING: Final[Status] = "PENDING"
+    return _stored(shown, chain.run_id, chain.seq, chain.set_aside, ("e", chain.partition), chain.last_offset + 1)
 
 
 def stored_pending(row: PendingRow) -> StoredRun:
     """A command that has not become a run yet, as the API shows it."""
+    shown = Shown(row.workflow_id, row.version, payload=row.payload.decode(), created_at=row.created_at)
+    return _stored(shown, row.run_id, 0, None, ("t", row.partition), row.offset + 1)
+
+
+def _stored(shown: Shown, run_id: str, seq: int, set_aside: str | None, place: Place, offset: int) -> StoredRun:
     view: RunView = {
-        "run_id": row.run_id,
-        "workflow_id": row.workflow_id,
-        "version": row.version,
-        "status": PENDING,
-        "payload": orjson.loads(row.payload),
-        "results": {},
-        "error": None,
-        "steps": [],
-        "created_at": row.created_at,
-        "started_at": None,
-        "finished_at": None,
-        "seq": 0,
-        "set_aside": None,
+        "run_id": run_id,
+        "workflow_id": shown.workflow_id,
+        "version": shown.version,
+        "status": shown.status,  # type: ignore[typeddict-item]  # the fold lets no other in
+        "payload": orjson.loads(shown.payload),
+        "results": orjson.loads(shown.results),
+        "error": None if shown.error is None else orjson.loads(shown.error),
+        "steps": orjson.loads(shown.steps),
+        "created_at": shown.created_at,
+        "started_at": shown.started_at,
+        "finished_at": shown.finished_at,
+        "seq": seq,
+        "set_aside": set_aside,
     }
-    return StoredRun(view, ("t", row.partition), row.offset + 1)
+    return StoredRun(view, place, offset)

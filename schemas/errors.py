@@ -45,6 +45,11 @@ class StoreAway(WorkflowError):
     """The store does not answer ({reason}). Start it or set STORAGE_BACKEND / POSTGRES_* to one that runs."""
 
 
+class StoreRefused(WorkflowError):
+    """The store does not take what the log says ({what}). Its partition stands still, nothing is skipped.
+    If the store was changed by hand or restored in part, run `workflow rebuild`."""
+
+
 class StalePosition(WorkflowError):
     """The tables of partition {partition} stand at {found}, not at {wanted}: another projector was faster."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from schemas.events import PARTITION_TAKEN, Envelope, partition_subject
-from schemas.identity import home
+from schemas.identity import RUN_ID, home
 
 Orphan = Literal["unreadable", "old epoch", "not the tip", "not at home", "after the end"]
 
@@ -32,8 +32,12 @@ def orphaned(envelope: Envelope, epoch: int, seq: int, tip: str | None, done: bo
 
 
 def at_home(envelope: Envelope, partition: int, partitions: int) -> bool:
-    """Asked of a run's first event; the others extend a tip, which only its home partition has."""
-    return home(envelope["subject"], partitions) == partition
+    """Asked of a run's first event; the others extend a tip, which only its home partition has.
+
+    A subject that is no run id is at home nowhere.
+    """
+    subject: str = envelope["subject"]
+    return RUN_ID.match(subject) is not None and home(subject, partitions) == partition
 
 
 def is_taken(envelope: Envelope) -> bool:

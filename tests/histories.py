@@ -121,9 +121,9 @@ class Log:
         self.records: list[list[LogRecord]] = [[] for _ in range(partitions)]
         self.epochs = [0] * partitions
 
-    def append(self, partition: int, value: bytes | None) -> LogRecord:
+    def append(self, partition: int, value: bytes | None, key: bytes | None = None) -> LogRecord:
         records = self.records[partition]
-        record = LogRecord(len(records), round(BASE_S * 1000) + 7 * len(records), None, value)
+        record = LogRecord(len(records), round(BASE_S * 1000) + 7 * len(records), key, value)
         records.append(record)
         return record
 
@@ -189,7 +189,9 @@ def _random_run(log: Log, partition: int) -> Iterator[bytes]:
         },
     )
     for value in _random_events(log, partition, story):
-        log.append(partition, value)
+        log.append(
+            partition, value, story.run_id.encode() if rng.random() < 0.8 else rng.choice([None, b"\xff", b"other"])
+        )
         yield value
         if rng.random() < 0.03:
             return

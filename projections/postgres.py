@@ -1,0 +1,186 @@
+"""The store in PostgreSQL: rows and position in one transaction, reads beside it, any number of processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from projections import postgres_admin
+from projections.database import POISON, Database
+from projections.fold import refold
+from projections.postgres_write import Rows, write, write_around_poison, write_pending
+from projections.rows import instant_us, stored_view
+from projections.sql import queries
+from projections.tables import Audit
+from schemas.errors import StoreRefused
+from schemas.position import Position
+from schemas.run import EVOLVE_VERSION, Run
+from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapshot, StoredRun, Tip
+
+if TYPE_CHECKING:
+    from projections.database import Connection
+
+SQL: Final = queries("postgres")
+SCHEMA: Final = "workflow"
+READ: Final = "begin isolation level repeatable read, read only"
+TIMEOUT_S: Final = 60.0
+READ_TIMEOUT_S: Final = 10.0
+SNAPSHOT_TIMEOUT_S: Final = 300.0
+_LISTS: Final = {
+    (False, False): "list",
+    (True, False): "list_by_workflow",
+    (False, True): "list_by_status",
+    (True, True): "list_by_both",
+}
+_RUNS_AT_ONCE: Final = 1_000
+_LAST_ID: Final = "\U0010ffff"
+_BIGINT_MAX: Final = 2**63 - 1
+
+
+class PostgresStore:
+    """All tables in one schema of a database; another schema holds the second set during a rebuild."""
+
+    remembers = True
+
+    def __init__(self, dsn: str, *, schema: str = SCHEMA, timeout_s: float = TIMEOUT_S) -> None:
+        self._db = Database(dsn, schema, timeout_s=timeout_s)
+        self._refused: dict[str, str] = {}
+
+    async def migrate(self) -> None:
+        await postgres_admin.migrate(self._db)
+
+    async def close(self) -> None:
+        await self._db.close()
+
+    # the engine's side
+
+    async def snapshot(self, partition: int) -> Snapshot:
+        async with self._db.transaction(READ, SNAPSHOT_TIMEOUT_S) as connection:
+            mark = await _mark(connection, partition)
+            runs: list[Run] = []
+            rows: list[Any] = []
+            async for row in connection.cursor(SQL["unfinished"], partition, prefetch=_RUNS_AT_ONCE):
+                rows.append(row)
+                if len(rows) == _RUNS_AT_ONCE:
+                    runs += await _load(connection, rows)
+                    rows = []
+            return Snapshot(mark, runs + await _load(connection, rows))
+
+    async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
+        async with self._db.transaction(READ) as connection:
+            mark = await _mark(connection, partition)
+            rows = await connection.fetch(SQL["tips"], partition, list(run_ids)) if run_ids else []
+        return mark.position if mark else 0, {row[0]: Tip(*row[1:]) for row in rows}
+
+    # the projector's side
+
+    async def mark(self, partition: int) -> Mark | None:
+        async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
+            return await _mark(connection, partition)
+
+    async def apply(self, batch: Batch) -> None:
+        rows = Rows(batch, self._refused)
+        try:
+            async with self._db.transaction() as connection:
+                await write(connection, rows)
+        except POISON:
+            await self._apply_around_poison(rows)
+
+    async def _apply_around_poison(self, rows: Rows) -> None:
+        try:
+            async with self._db.transaction() as connection:
+                await write_around_poison(connection, rows, self._refused)
+        except POISON as poison:
+            raise StoreRefused(what=f"a record of partition {rows.batch.partition}: {poison}") from poison
+
+    async def apply_pending(self, partition: int, start: int, end: int, rows: Sequence[PendingRow]) -> None:
+        values = [
+            (
+                row.run_id,
+                row.partition,
+                row.offset,
+                row.workflow_id,
+                row.version,
+                row.payload.decode(),
+                row.created_at,
+                instant_us(row.created_at),
+            )
+            for row in rows
+        ]
+        try:
+            async with self._db.transaction() as connection:
+                await write_pending(connection, partition, start, end, values)
+        except POISON as poison:
+            raise StoreRefused(what=f"a command of partition {partition}: {poison}") from poison
+
+    # the API's side
+
+    async def run(self, run_id: str) -> StoredRun | None:
+        async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
+            row = await connection.fetchrow(SQL["run"], run_id)
+        return None if row is None else stored_view(row)
+
+    async def runs(self, where: RunFilter, *, after: tuple[str, str] | None, limit: int) -> Sequence[StoredRun]:
+        above = -_BIGINT_MAX if where.created_after is None else instant_us(where.created_after)
+        below = _BIGINT_MAX if where.created_before is None else instant_us(where.created_before)
+        last = (_BIGINT_MAX, _LAST_ID) if after is None else (instant_us(after[0]), after[1])
+        query = _LISTS[where.workflow_id is not None, where.status is not None]
+        args = [value for value in (where.workflow_id, where.status) if value is not None]
+        async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
+            rows = await connection.fetch(SQL[query], above, below, *last, limit, *args)
+        return [stored_view(row) for row in rows]
+
+    async def events(
+        self,
+        run_id: str,
+        *,
+        order: Literal["asc", "desc"],
+        before_seq: int | None,
+        after_seq: int | None,
+        types: Collection[str],
+        limit: int,
+    ) -> Sequence[HistoryRow]:
+        low = -1 if after_seq is None else after_seq
+        high = _BIGINT_MAX if before_seq is None else before_seq
+        async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
+            rows = await connection.fetch(SQL[f"events_{order}"], run_id, low, high, list(types), limit)
+        return [HistoryRow(*row) for row in rows]
+
+    async def positions(self) -> Position:
+        async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
+            rows = await connection.fetch(SQL["positions"])
+        return {(topic, partition): position for topic, partition, position in rows}
+
+    # rebuild and verify
+
+    def audit(self) -> AbstractAsyncContextManager[Audit]:
+        return postgres_admin.audit(self._db)
+
+    async def second(self) -> Self:
+        return type(self)(
+            self._db.dsn, schema=await postgres_admin.empty_second(self._db), timeout_s=self._db.timeout_s
+        )
+
+    async def swap(self, second: Self) -> None:
+        await postgres_admin.swap(self._db, second._db.schema)
+
+
+async def _mark(connection: Connection, partition: int) -> Mark | None:
+    row = await connection.fetchrow(SQL["mark"], partition)
+    return None if row is None else Mark(*row)
+
+
+async def _load(connection: Connection, rows: Sequence[Any]) -> list[Run]:
+    """Runs from their rows, a slice of time; those saved by another version of the fold from their history."""
+    foreign = [run_id for run_id, _, version in rows if version != EVOLVE_VERSION]
+    values: dict[str, list[bytes]] = {run_id: [] for run_id in foreign}
+    if foreign:
+        for row in await connection.fetch(SQL["histories"], foreign):
+            values[row[0]].append(row[5])
+    await asyncio.sleep(0)
+    return [
+        Run.load(run_id, state) if version == EVOLVE_VERSION else refold(run_id, values[run_id])
+        for run_id, state, version in rows
+    ]

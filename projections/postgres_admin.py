@@ -1,0 +1,122 @@
+"""What is done with PostgreSQL's tables as a whole: migrate, audit, a second set, and the swap."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from projections.rows import CHAIN, Chain, Shown
+from projections.sql import queries
+from projections.tables import Audit, StoredRow
+from schemas.errors import StoreAway, StoreRefused
+from schemas.store import HistoryRow, Mark
+
+if TYPE_CHECKING:
+    from projections.database import Connection, Database
+
+SQL: Final = queries("postgres")
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+AUDIT_TIMEOUT_S: Final = 24 * 3_600.0
+SWAP_TIMEOUT_S: Final = 600.0
+SWAP_ATTEMPTS: Final = 5
+_IDS_AT_ONCE: Final = 1_000
+
+
+def migrations() -> list[tuple[int, str]]:
+    """(number, SQL) of every migration, in order."""
+    files = sorted(MIGRATIONS.glob("*.sql"))
+    return [(int(file.name.partition("_")[0]), file.read_text()) for file in files]
+
+
+async def migrate(db: Database) -> None:
+    """Bring the schema to this version; other processes that do the same wait."""
+    newest = migrations()[-1][0]
+    async with db.transaction() as connection:
+        await connection.execute(SQL["lock_migrations"])
+        await connection.execute(f'create schema if not exists "{db.schema}"')
+        await connection.execute(SQL["migrations_table"])
+        done = await connection.fetchval(SQL["migrated"]) or 0
+        if done > newest:
+            raise StoreRefused(what=f"its tables are of version {done}, this program knows version {newest} and older")
+        for number, sql in migrations():
+            if number > done:
+                await connection.execute(sql)
+                await connection.execute(SQL["set_migrated"], number)
+
+
+class _PostgresAudit:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def marks(self) -> Mapping[int, Mark]:
+        return {row[0]: Mark(*row[1:]) for row in await self._connection.fetch(SQL["marks"])}
+
+    async def runs(self, run_ids: Collection[str]) -> Mapping[str, StoredRow]:
+        rows = await self._connection.fetch(SQL["rows"], list(run_ids))
+        parts = len(CHAIN)
+        found = (tuple(row) for row in rows)
+        return {row[0]: StoredRow(Chain(*row[:parts]), Shown(*row[parts:])) for row in found}
+
+    async def history(self, run_ids: Collection[str]) -> Mapping[str, Sequence[HistoryRow]]:
+        rows = await self._connection.fetch(SQL["histories"], list(run_ids))
+        return {run_id: [HistoryRow(*row) for row in group] for run_id, group in groupby(rows, lambda row: str(row[0]))}
+
+    async def run_ids(self, partition: int) -> AsyncIterator[Sequence[str]]:
+        last = ""
+        while rows := await self._connection.fetch(SQL["run_ids"], partition, last, _IDS_AT_ONCE):
+            ids: list[str] = [row[0] for row in rows]
+            yield ids
+            last = ids[-1]
+
+    async def stray_history(self) -> Sequence[str]:
+        return [row[0] for row in await self._connection.fetch(SQL["stray_history"])]
+
+
+@asynccontextmanager
+async def audit(db: Database) -> AsyncIterator[Audit]:
+    """One read transaction; other writers go on beside it."""
+    begin = "begin isolation level repeatable read, read only; set local idle_in_transaction_session_timeout = 0"
+    async with db.transaction(begin, AUDIT_TIMEOUT_S) as connection:
+        yield _PostgresAudit(connection)
+
+
+async def empty_second(db: Database) -> str:
+    """Make an empty schema for a second set of tables; its name."""
+    name = f"{db.schema}_second"
+    async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
+        await connection.execute(f'drop schema if exists "{name}" cascade')
+        await connection.execute(f'drop schema if exists "{db.schema}_old" cascade')
+    return name
+
+
+async def swap(db: Database, second: str) -> None:
+    """Exchange the two schemas by name.
+
+    The lock on the positions keeps writers out; the old positions are emptied, so that one who waited for the lock and
+    meets the old table all the same finds no position to move. Readers that have begun go on with the old tables.
+    """
+    old = f"{db.schema}_old"
+    async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
+        await connection.execute(f'drop schema if exists "{old}" cascade')
+        await connection.execute(SQL["lock_positions"])
+        await connection.execute(SQL["delete_positions"])
+        await connection.execute(f'alter schema "{db.schema}" rename to "{old}"')
+        await connection.execute(f'alter schema "{second}" rename to "{db.schema}"')
+    for attempt in range(SWAP_ATTEMPTS):
+        if await _dropped(db, old):
+            break
+        await asyncio.sleep(0.1 * attempt)
+
+
+async def _dropped(db: Database, schema: str) -> bool:
+    """Whether the schema is gone; a reader of its tables can be in the way, and the next rebuild drops what stays."""
+    try:
+        async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
+            await connection.execute(f'drop schema if exists "{schema}" cascade')
+    except StoreAway:
+        return False
+    return True

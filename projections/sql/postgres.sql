@@ -1,0 +1,132 @@
+-- Tables are named without a schema: the search path says which set of tables is meant.
+
+-- name: mark
+select position, epoch, digest, cluster_id from positions
+where topic = 'e' and partition = $1 and position > 0
+
+-- name: marks
+select partition, position, epoch, digest, cluster_id from positions where topic = 'e' and position > 0
+
+-- name: positions
+select topic, partition, position from positions where position > 0
+
+-- name: first_position
+insert into positions (topic, partition, position) values ($1, $2, 0) on conflict do nothing
+
+-- name: advance
+update positions set position = $3, epoch = $4, digest = $5, cluster_id = $6
+where topic = 'e' and partition = $1 and position = $2
+
+-- name: advance_commands
+update positions set position = $3 where topic = 't' and partition = $1 and position = $2
+
+-- name: lock_partition
+select from positions where topic = 'e' and partition = $1 for update
+
+-- name: position
+select position from positions where topic = $1 and partition = $2
+
+-- name: update_runs
+update runs set
+    last_offset = u.last_offset, seq = u.seq, digest = u.digest, done = u.done,
+    state = u.state, state_version = u.state_version, set_aside = u.set_aside,
+    workflow_id = u.workflow_id, version = u.version, status = u.status, payload = u.payload, results = u.results,
+    error = u.error, steps = u.steps, created_at = u.created_at, created_us = u.created_us,
+    started_at = u.started_at, finished_at = u.finished_at
+from unnest(
+    $1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::boolean[], $6::bytea[], $7::int[], $8::text[],
+    $9::text[], $10::bigint[], $11::text[], $12::json[], $13::json[], $14::json[], $15::json[], $16::text[], $17::bigint[],
+    $18::text[], $19::text[]
+) as u (
+    run_id, last_offset, seq, digest, done, state, state_version, set_aside,
+    workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
+)
+where runs.run_id = u.run_id
+
+-- name: update_chains
+update runs set
+    last_offset = u.last_offset, seq = u.seq, digest = u.digest, done = u.done,
+    state = u.state, state_version = u.state_version, set_aside = u.set_aside
+from unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::boolean[], $6::bytea[], $7::int[], $8::text[])
+    as u (run_id, last_offset, seq, digest, done, state, state_version, set_aside)
+where runs.run_id = u.run_id
+
+-- name: delete_pending
+delete from pending where run_id = any($1::text[])
+
+-- name: insert_pending
+insert into pending (run_id, partition, log_offset, workflow_id, version, payload, created_at, created_us)
+select u.* from unnest(
+    $1::text[], $2::int[], $3::bigint[], $4::text[], $5::bigint[], $6::json[], $7::text[], $8::bigint[]
+) as u (run_id, partition, log_offset, workflow_id, version, payload, created_at, created_us)
+where not exists (select from runs where runs.run_id = u.run_id)
+on conflict do nothing
+
+-- name: tips
+select run_id, seq, digest, done from runs where partition = $1 and run_id = any($2::text[])
+
+-- name: unfinished
+select run_id, state, state_version from runs where partition = $1 and not done
+
+-- name: histories
+select run_id, seq, type, log_offset, at_ms, value from history where run_id = any($1::text[]) order by run_id, seq
+
+-- name: run
+select * from listed where run_id = $1
+
+-- name: list
+select * from listed
+where created_us > $1 and created_us < $2 and (created_us, run_id) < ($3, $4)
+order by created_us desc, run_id desc limit $5
+
+-- name: list_by_workflow
+select * from listed
+where created_us > $1 and created_us < $2 and (created_us, run_id) < ($3, $4) and workflow_id = $6
+order by created_us desc, run_id desc limit $5
+
+-- name: list_by_status
+select * from listed
+where created_us > $1 and created_us < $2 and (created_us, run_id) < ($3, $4) and status = $6
+order by created_us desc, run_id desc limit $5
+
+-- name: list_by_both
+select * from listed
+where created_us > $1 and created_us < $2 and (created_us, run_id) < ($3, $4) and workflow_id = $6 and status = $7
+order by created_us desc, run_id desc limit $5
+
+-- name: events_asc
+select run_id, seq, type, log_offset, at_ms, value from history
+where run_id = $1 and seq > $2 and seq < $3 and ($4::text[] = '{}' or type = any($4)) order by seq limit $5
+
+-- name: events_desc
+select run_id, seq, type, log_offset, at_ms, value from history
+where run_id = $1 and seq > $2 and seq < $3 and ($4::text[] = '{}' or type = any($4)) order by seq desc limit $5
+
+-- name: rows
+select run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside,
+    workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
+from runs where run_id = any($1::text[])
+
+-- name: run_ids
+select run_id from runs where partition = $1 and run_id > $2 order by run_id limit $3
+
+-- name: stray_history
+select distinct run_id from history where not exists (select from runs where runs.run_id = history.run_id) limit 10
+
+-- name: lock_migrations
+select pg_advisory_xact_lock(hashtext('workflow migrations'))
+
+-- name: migrations_table
+create table if not exists migrations (number int primary key, applied_at timestamptz not null default now())
+
+-- name: migrated
+select max(number) from migrations
+
+-- name: set_migrated
+insert into migrations (number) values ($1)
+
+-- name: lock_positions
+lock table positions in access exclusive mode
+
+-- name: delete_positions
+delete from positions
