@@ -119,11 +119,10 @@ def effect_input(run: Run) -> dict[str, Any]:
 
 def backoff_s(step: StepPlan, tries: int, tip: str | None, retry_after_s: float | None) -> float:
     """Wait before the next attempt after `tries` failures: exponential, the upper half of it by chance drawn from the tip's digest."""
-    longest = (
-        min(step.max_s, step.initial_s * step.factor ** min(tries - 1, 1000))
-        if step.factor == 1 or tries < 1000
-        else step.max_s
-    )
+    try:
+        longest = min(step.max_s, step.initial_s * step.factor ** (tries - 1))
+    except OverflowError:
+        longest = step.max_s
     wait = longest * (0.5 + int((tip or "0")[:8], 16) / 0xFFFFFFFF / 2)
     return max(wait, min(retry_after_s, RETRY_AFTER_MAX_S)) if retry_after_s is not None else wait
 
