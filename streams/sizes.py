@@ -10,6 +10,9 @@ from streams.decider import Draft
 
 ENVELOPE_BYTES_MAX: Final = 16 * 1024
 """Room for everything in an event besides payload, definition and outputs."""
+ERROR_BYTES_MAX: Final = 8 * 1024
+ERROR_CHARS_MAX: Final = 1_000
+"""What is kept of the texts of an error that is too large."""
 
 
 def fits(value: bytes, key: bytes, bytes_max: int) -> bool:
@@ -32,15 +35,11 @@ def smaller(draft: Draft, bytes_max: int) -> Draft:
                 "error": _error("output_too_large", bytes_max),
             }
         case "RunCompleted":
-            return type_, {**data, "results": _cut(data["results"], bytes_max - ENVELOPE_BYTES_MAX)}
+            rest = {**data, "error": _brief(data["error"]), "results": {}}
+            room = bytes_max - ENVELOPE_BYTES_MAX - len(orjson.dumps(rest))
+            return type_, {**rest, "results": _cut(data["results"], room)}
         case _:
-            return type_, {
-                **data,
-                "error": {
-                    **_error(data["error"]["code"], bytes_max),
-                    "message": str(data["error"].get("message", ""))[:1000],
-                },
-            }
+            return type_, {**data, "error": _brief(data["error"])}
 
 
 def _error(code: str, bytes_max: int) -> dict[str, Any]:
@@ -50,8 +49,24 @@ def _error(code: str, bytes_max: int) -> dict[str, Any]:
     }
 
 
+def _brief(error: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An error without its details when it is large. The full one stands in the step's event, if it fitted there."""
+    size = len(orjson.dumps(error))
+    if error is None or size <= ERROR_BYTES_MAX:
+        return error
+    return {
+        **error,
+        "code": str(error["code"])[:ERROR_CHARS_MAX],
+        "message": str(error["message"])[:ERROR_CHARS_MAX],
+        "details": {"cut": True, "bytes": size},
+    }
+
+
 def _cut(results: dict[str, Any], bytes_max: int) -> dict[str, Any]:
-    """The results with the largest ones replaced by a mark until the sum fits. The full ones stand in their StepSucceeded events."""
+    """The results with the largest ones replaced by a mark until the sum fits; none where the marks alone do not.
+
+    The full ones stand in their StepSucceeded events.
+    """
     sizes = {name: len(orjson.dumps(output)) + len(name) + 4 for name, output in results.items()}
     kept = dict(results)
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
@@ -59,4 +74,4 @@ def _cut(results: dict[str, Any], bytes_max: int) -> dict[str, Any]:
             break
         kept[name] = {"cut": True, "bytes": sizes[name]}
         sizes[name] = len(orjson.dumps(kept[name])) + len(name) + 4
-    return kept
+    return kept if sum(sizes.values()) <= bytes_max else {}
