@@ -60,7 +60,7 @@ def large_error() -> dict[str, Any]:
         completed({"a": BIG, "b": 1}),
         completed({"a": 1}, large_error()),
         completed({f"s{n}": "x" * 9_000 for n in range(7)}, large_error(), steps=7),
-        completed({f"{n:064d}": "x" * 20 for n in range(300)}, None, steps=200),
+        completed({f"{n:064d}": "x" * 40 for n in range(300)}, None, steps=200),
         completed({f"{n:064d}": "x" * 500 for n in range(200)}, large_error(), steps=200),
     ],
     ids=lambda draft: draft[0],
