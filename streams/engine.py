@@ -172,18 +172,18 @@ class Engine:
     # ── the log ─────────────────────────────────────────────────────────────────────────────────
 
     def on_events(self, number: int, records: Sequence[Record], now: float) -> None:
-        """A batch of the partition of the log. One that starts past the position is asked for again; the topic has no holes."""
+        """A batch of the partition of the log. What stands past the position is asked for again: the topic has no holes."""
         part = self.partitions.get(number)
         if part is None or not part.assigned or not part.loaded or not records:
-            return
-        if records[0].offset > part.position:
-            self.stats["gaps"] += 1
-            self.world.seek(number, events=part.position)
             return
         touched: dict[str, Run] = {}
         acquired = False
         for record in records:
-            if record.offset >= part.position:
+            if record.offset > part.position:
+                self.stats["gaps"] += 1
+                self.world.seek(number, events=part.position)
+                break
+            if record.offset == part.position:
                 acquired = part.fold(record, touched) or acquired
         self._clean(part, touched)
         if acquired and part.owner:
@@ -327,6 +327,8 @@ class Engine:
                 break
             self.stats["too_large"] += 1
             draft = smaller(draft, self.limits.record_bytes_max)
+        else:
+            raise ValueError(f"{draft[0]} does not fit a record of {self.limits.record_bytes_max} bytes")
         evolve(ahead, draft[0], draft[1], time, part.mine)
         ahead.seq, ahead.tip = ahead.seq + 1, digest(value)
         return value
