@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import ASGIApp
 
 from api.body import Bodies
 from api.errors import FieldError, MethodRefused, ParameterInvalid, PathUnknown, RequestRefused
@@ -20,14 +21,22 @@ from api.reads import Waiting
 from api.recent import RecentStarts
 from api.responses import Problem
 from api.routes import probes, problem_pages, runs, trigger, workflows
-from api.routing import Api
+from api.routing import Api, plain
 from api.starts import ID_RULE
 from schemas.errors import WorkflowError
 
 
+class _App(FastAPI):
+    """FastAPI inside our own outermost layer, which answers starts by itself."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        direct = {("POST", "/api/v1/trigger"): plain(trigger.trigger)}
+        return Edge(super().build_middleware_stack(), new_id=new_id, direct=direct)
+
+
 def build_app(deps: Deps) -> FastAPI:
     """The API as an ASGI app. It starts and stops nothing: who hands in `deps` does."""
-    app = FastAPI(
+    app = _App(
         title="Workflow platform",
         version=_version(),
         openapi_url="/api/v1/openapi.json",
@@ -62,7 +71,6 @@ def build_app(deps: Deps) -> FastAPI:
     app.add_exception_handler(WorkflowError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_middleware(Edge, new_id=new_id)
     app.openapi = lambda: _document(app, deps)  # type: ignore[method-assign]
     return app
 

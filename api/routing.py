@@ -68,12 +68,18 @@ class PlainRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         endpoint = cast("Callable[[Request], Awaitable[Response]]", self.endpoint)
 
-        async def plainly(request: Request) -> Response:
-            if request.scope["query_string"]:
-                refuse_unknown(request, frozenset())
-            return await endpoint(request)
+        return plain(endpoint)
 
-        return plainly
+
+def plain(endpoint: Callable[[Request], Awaitable[Response]]) -> Handler:
+    """The endpoint, without any query."""
+
+    async def plainly(request: Request) -> Response:
+        if request.scope["query_string"]:
+            refuse_unknown(request, frozenset())
+        return await endpoint(request)
+
+    return plainly
 
 
 def refuse_unknown(request: Request, known: frozenset[str]) -> None:

@@ -16,7 +16,7 @@ from schemas.errors import BrokerAway, LogMismatch, OutcomeUnknown, WorkflowErro
 from schemas.events import time_text
 from schemas.ports import TP
 from schemas.settings import Settings
-from streams.kafka import Client, LogReader, answering, reader_consumer
+from streams.kafka import Client, LogReader, answering, reader_consumer, stop_client
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +150,8 @@ class CatalogReader:
                 return
             except (BrokerAway, KafkaError, OSError) as error:
                 log.debug("definitions: %s", error)
+            except Exception:
+                log.exception("definitions: the reader failed and is made anew")
             await asyncio.sleep(_BACKOFF_S)
 
     async def _read(self) -> None:
@@ -162,9 +164,9 @@ class CatalogReader:
             consumer.assign([self._tp])
             consumer.seek(self._tp, self._catalog.position)
             while not self._stuck.is_set():
-                self._fold(await consumer.getmany(self._tp, timeout_ms=_POLL_MS))
+                self._fold(await consumer.getmany(timeout_ms=_POLL_MS))
         finally:
-            await consumer.stop()
+            await stop_client(consumer)
 
     def _fold(self, fetched: Client) -> None:
         for records in fetched.values():
