@@ -102,7 +102,9 @@ def keep_log_short(log: Path, bytes_max: int = LOG_BYTES_MAX) -> bool:
             return False
     except FileNotFoundError:
         return False
-    log.with_name(log.name + ".1").write_bytes(log.read_bytes()[-bytes_max:])
+    with log.open("rb") as written:
+        written.seek(-bytes_max, os.SEEK_END)
+        log.with_name(log.name + ".1").write_bytes(written.read(bytes_max))
     os.truncate(log, 0)
     return True
 

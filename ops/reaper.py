@@ -39,16 +39,16 @@ class Reaper:
     def close(self) -> None:
         """End what is still adopted, and the reaper itself."""
         process, self._process = self._process, None
-        if process is not None and process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
+        if process is not None:
+            assert process.stdin is not None
+            process.stdin.close()
             process.wait()
 
     def _tell(self, line: str) -> None:
         try:
             self._write(line)
         except BrokenPipeError:  # somebody killed it: a new one learns all of them
-            self._process = None
+            self.close()
             for pid, stop_signal in self._adopted.items():
                 self._write(f"+{pid} {int(stop_signal)}\n")
 
@@ -56,6 +56,7 @@ class Reaper:
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(Path(__file__))],
+                bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 cwd="/",
@@ -63,7 +64,6 @@ class Reaper:
             )
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode())
-        self._process.stdin.flush()
 
 
 def watch(orders: IO[bytes]) -> None:

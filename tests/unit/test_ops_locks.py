@@ -18,7 +18,14 @@ URL: Final = re.compile(rb"https?://([a-z0-9.-]+)", re.IGNORECASE)
 # Of the package registries that a client could be told to use. In two parts, so that this file names none either.
 REGISTRIES: Final = tuple(
     ".".join(parts).encode()
-    for parts in [("pypi", "org"), ("pythonhosted", "org"), ("maven", "org"), ("apache", "org/maven"), ("npmjs", "org"), ("npmjs", "com")]
+    for parts in [
+        ("pypi", "org"),
+        ("pythonhosted", "org"),
+        ("maven", "org"),
+        ("apache", "org/maven"),
+        ("npmjs", "org"),
+        ("npmjs", "com"),
+    ]
 )
 
 Pins = dict[str, tuple[str, frozenset[str]]]
@@ -47,9 +54,7 @@ def locked_for_pip(name: str) -> Pins:
     return pins
 
 
-@pytest.mark.parametrize(
-    ("name", "groups"), [("runtime.txt", {"main"}), ("dev.txt", {"main", "dev", "embedded"})]
-)
+@pytest.mark.parametrize(("name", "groups"), [("runtime.txt", {"main"}), ("dev.txt", {"main", "dev", "embedded"})])
 def test_pip_installs_what_poetry_locked(name: str, groups: set[str]) -> None:
     """Both locks hold the same versions with the same digests, and every one has a digest."""
     pins = locked_for_pip(name)
@@ -100,5 +105,7 @@ def test_this_environment_is_the_locked_one() -> None:
 
     locked = locked_for_pip("dev.txt")
     found = {re.sub(r"[-_.]+", "-", d.name).lower(): d.version for d in distributions()}
-    different = {name: (found[name], version) for name, (version, _) in locked.items() if found.get(name, version) != version}
+    different = {
+        name: (found[name], version) for name, (version, _) in locked.items() if found.get(name, version) != version
+    }
     assert not different, f"run `make setup`; {sys.executable} has {different}"
