@@ -167,7 +167,7 @@ class Partition:
         return False
 
     def _taken(self, envelope: Envelope) -> bool:
-        data = envelope["data"]
+        data = envelope.get("data")
         own = self.assigned and isinstance(data, dict) and data.get("token") == self.token
         if own:
             self.asked = None
