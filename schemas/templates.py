@@ -72,11 +72,6 @@ def render(config: JSON, values: Mapping[str, JSON]) -> JSON:
             return config
 
 
-def roots(source: str) -> frozenset[Root]:
-    """Which of `ROOTS` the expression may name; one too many at worst, never one too few."""
-    return frozenset(root for root, _ in mentions(source))
-
-
 def mentions(source: str) -> tuple[tuple[Root, str | None], ...]:
     """Where the expression may name a root: (root, its member that is named there, None for the root itself), in order.
 

@@ -36,14 +36,17 @@ def read_frame(stream: BinaryIO) -> bytes | None:
 
 
 def answer(request: dict[str, Any]) -> bytes:
-    """The values of a request's sources as the body of a frame; what makes it longer than `bytes_max` becomes a failure."""
-    bytes_max = request["bytes_max"]
+    """The values of a request's sources as the body of a frame; one that goes past `bytes_max` with those before fails."""
+    room = request["bytes_max"]
     parts: list[bytes] = []
     for source in request["sources"]:
         value = evaluate((source,), request["roots"])[source]
         part = orjson.dumps([None, value.message] if isinstance(value, ExpressionFailed) else [value, None])
-        bytes_max -= len(part)
-        parts.append(part if bytes_max >= 0 else orjson.dumps([None, _too_large(len(part), request["bytes_max"])]))
+        if len(part) > room:
+            part = orjson.dumps([None, _too_large(len(part), request["bytes_max"])])
+        else:
+            room -= len(part)
+        parts.append(part)
     return b"[" + b",".join(parts) + b"]"
 
 

@@ -16,6 +16,7 @@ from schemas.templates import EXPRESSION_BYTES_MAX
 from streams import expressions
 from streams.expressions import COMPILED_BYTES_MAX, LIGHT_ITEMS_MAX, ExpressionFailed, check, evaluate, heavy, narrowed
 from streams.expressions_apart import ApartEvaluator
+from streams.expressions_child import answer
 
 PAYLOAD: dict[str, JSON] = {
     "id": 2**53 + 1,
@@ -211,6 +212,15 @@ def test_compiled_expressions_are_kept_within_a_bound() -> None:
     assert cache.get("1 + 1") is first
     assert sum(map(len, cache._kept)) <= 100
     assert COMPILED_BYTES_MAX > EXPRESSION_BYTES_MAX
+
+
+def test_what_the_values_of_a_step_may_come_to_is_bounded_together() -> None:
+    """The value that passes the bound fails, those before and after it that have room do not."""
+    request = {"sources": ["payload.a", "payload.b", "1"], "roots": {"payload": {"a": "x" * 50, "b": "y" * 50}}}
+    first, second, third = orjson.loads(answer({**request, "bytes_max": 100}))
+    assert (first, third) == (["x" * 50, None], [1, None])
+    assert second[0] is None
+    assert "100 together" in second[1]
 
 
 @pytest.fixture

@@ -206,6 +206,15 @@ async def test_cancellation_is_passed_on(echo: Echo, client: httpx.AsyncClient) 
         await task
 
 
+async def test_whatever_a_library_raises_is_a_result(echo: Echo) -> None:
+    """A client that was closed, for one, is a failure that may pass."""
+    client = new_client(connections_max=1)
+    await client.aclose()
+    failed = failure(await call(client, request(echo.url)))
+    assert (failed.error["code"], failed.retryable) == ("unexpected_error", True)
+    assert "RuntimeError" in str(failed.error["message"])
+
+
 async def test_runs_do_not_share_cookies(client: httpx.AsyncClient, echo: Echo) -> None:
     """A cookie that one answer sets is sent with no other request."""
     result = output(await answer(client, http(b"[]", "application/json", "200 OK", "Set-Cookie: a=b; Path=/")))
