@@ -46,10 +46,12 @@ class Catalog:
             self.orphans += 1
             return None
         self._tips[subject] = (seq, digest(value or b""))
-        if type_ != WORKFLOW_DEFINED:
+        data, time = envelope.get("data"), envelope.get("time")
+        definition = data.get("definition") if isinstance(data, dict) else None
+        if type_ != WORKFLOW_DEFINED or not isinstance(definition, dict) or not isinstance(time, str):
             return None
         versions = self._versions.setdefault(subject, [])
-        defined = Defined(subject, len(versions) + 1, envelope["data"]["definition"], envelope["time"])
+        defined = Defined(subject, len(versions) + 1, definition, time)
         versions.append(defined)
         return defined
 
