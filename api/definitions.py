@@ -38,10 +38,7 @@ def read_definition(body: JSON, settings: Settings) -> dict[str, Any]:
     try:
         posted = NewDefinition.model_validate(body)
     except ValidationError as invalid:
-        refused = (
-            each for each in invalid.errors() if not isinstance(each.get("ctx", {}).get("error"), TemplateRefused)
-        )
-        raise BodyInvalid([*(_field_error(each) for each in refused), *errors]) from None
+        raise BodyInvalid([*_field_errors(invalid.errors()), *errors]) from None
     if len(posted.steps) > settings.workflow_steps_max:
         detail = f"{len(posted.steps)} steps; at most {settings.workflow_steps_max} (setting WORKFLOW_STEPS_MAX)"
         errors.append(FieldError("/steps", "too_many", detail, settings.workflow_steps_max))
@@ -66,6 +63,17 @@ def id_from_name(name: str) -> str:
     if slug and len(slug) <= 100:
         return slug
     return f"{slug[:80] or 'workflow'}-{blake2b(name.encode(), digest_size=6).hexdigest()}".lstrip("-")
+
+
+def _field_errors(found: list[ErrorDetails]) -> list[FieldError]:
+    """Without what is said twice: templates are looked at by themselves, and a list with a wrong item is not also too short."""
+    wrong_items = any(len(each["loc"]) > 1 and each["loc"][0] == "steps" for each in found)
+    return [
+        _field_error(each)
+        for each in found
+        if not isinstance(each.get("ctx", {}).get("error"), TemplateRefused)
+        and not (wrong_items and each["loc"] == ("steps",) and each["type"] == "too_short")
+    ]
 
 
 def _field_error(error: ErrorDetails) -> FieldError:

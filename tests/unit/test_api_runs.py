@@ -1,0 +1,347 @@
+"""Looking at runs through the API: one, many, their history; never older than what was seen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
+
+import httpx
+import orjson
+import pytest
+
+from api import reads
+from schemas import position as positions
+from schemas.errors import StoreAway
+from schemas.identity import digest, home
+from schemas.store import StoredRun
+from tests.api.world import PARTITIONS, World, client_of, make_world, pointers, problem
+
+RUNS = "/api/v1/runs"
+
+
+@pytest.fixture
+def world() -> World:
+    return make_world()
+
+
+@pytest.fixture
+async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(world) as client:
+        yield client
+
+
+async def test_a_finished_run_shows_everything(world: World, client: httpx.AsyncClient) -> None:
+    """Status, results by step, steps with attempts and times, and a position."""
+    story = world.story("r1", payload={"n": 1})
+    await world.tell(story)
+    body = (await client.get(f"{RUNS}/r1")).json()
+    assert (body["run_id"], body["workflow_id"], body["version"], body["status"]) == ("r1", "greet", 1, "SUCCESS")
+    assert (body["payload"], body["results"], body["error"]) == ({"n": 1}, {"step_0": None, "step_1": None}, None)
+    assert [(step["name"], step["status"], step["attempts"]) for step in body["steps"]] == [
+        ("step_0", "SUCCESS", 1),
+        ("step_1", "SUCCESS", 1),
+    ]
+    assert body["created_at"] < body["started_at"] < body["finished_at"]
+    assert body["position"] == f"e{home('r1', PARTITIONS)}.{len(world.log.records[home('r1', PARTITIONS)])}"
+
+
+async def test_an_unknown_run_is_a_404(client: httpx.AsyncClient) -> None:
+    """With the hint to pass the position."""
+    assert "'nope'" in problem(await client.get(f"{RUNS}/nope"), 404, "run_unknown")["detail"]
+    problem(await client.get(f"{RUNS}/nope/events"), 404, "run_unknown")
+
+
+@pytest.mark.parametrize("run_id", ["-x", "a%20b", "x" * 129, "a%0A", "%C3%A9"])
+@pytest.mark.parametrize("suffix", ["", "/events"])
+async def test_a_bad_id_is_a_400(client: httpx.AsyncClient, run_id: str, suffix: str) -> None:
+    """An id that no run can have is refused with the rule and its limit."""
+    error = problem(await client.get(f"{RUNS}/{run_id}{suffix}"), 400, "parameter_invalid")["errors"][0]
+    assert (error["pointer"], error["code"], error["limit"]) == ("path/run_id", "bad_id", 128)
+
+
+async def test_an_accepted_start_is_never_a_404_for_its_caller(world: World, client: httpx.AsyncClient) -> None:
+    """The read that is given the 202's position waits until the tables show the run, PENDING."""
+    await world.define()
+    started = (await client.post("/api/v1/trigger", json={"workflow_id": "greet", "payload": {"n": 1}})).json()
+    reading = asyncio.create_task(client.get(f"{RUNS}/{started['run_id']}?min_position={started['position']}"))
+    await asyncio.sleep(0.01)
+    assert not reading.done()
+    await world.show_pending(world.commands.sent[0])
+    body = (await reading).json()
+    assert (body["status"], body["payload"], body["seq"]) == ("PENDING", {"n": 1}, 0)
+    assert body["position"] == started["position"]
+
+
+async def test_a_wait_is_bounded(world: World, client: httpx.AsyncClient) -> None:
+    """Tables that do not get there: 503 with Retry-After, on every kind of read."""
+    await world.tell(world.story("r1"))
+    for path in (f"{RUNS}/r1", f"{RUNS}/r1/events", RUNS):
+        answer = await client.get(f"{path}?min_position=e0.999")
+        problem(answer, 503, "position_not_reached")
+        assert answer.headers["retry-after"] == "1"
+
+
+async def test_many_waiters_ask_the_store_together(
+    world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred waiting reads are one loop that asks, and it ends with them."""
+    asked = 0
+    there = asyncio.Event()
+
+    async def now() -> positions.Position:
+        nonlocal asked
+        asked += 1
+        return {("e", 0): 5} if there.is_set() else {}
+
+    monkeypatch.setattr(world.store, "positions", now)
+    waiting = reads.Waiting(world.store)
+    reaching = [asyncio.create_task(waiting.reach({("e", 0): 5}, 5.0)) for _ in range(100)]
+    await asyncio.sleep(0.02)
+    there.set()
+    await asyncio.gather(*reaching)
+    assert 1 < asked < 50
+    before = asked
+    await asyncio.sleep(0.05)
+    assert asked == before
+
+
+async def test_a_store_that_is_away_ends_the_wait(
+    world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A waiting read is told at once, and the next one asks anew."""
+
+    async def away() -> positions.Position:
+        raise StoreAway(reason="down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "positions", away)
+        problem(await client.get(f"{RUNS}?min_position=e0.1"), 503, "store_away")
+    assert (await client.get(f"{RUNS}?min_position=e0.0")).status_code == 200
+
+
+@pytest.mark.parametrize("token", ["x", "e0", "e0.", "e0.1-", "e0.1;t0.1", "e99.1", "d1.1", "e0.9999999999999999999"])
+async def test_a_token_that_is_none_is_a_400(client: httpx.AsyncClient, token: str) -> None:
+    """Only what an answer has given is a position."""
+    for path in (RUNS, f"{RUNS}/r1", f"{RUNS}/r1/events", "/api/v1/workflows"):
+        assert pointers(problem(await client.get(path, params={"min_position": token}), 400, "parameter_invalid")) == [
+            "query/min_position"
+        ]
+
+
+async def test_the_etag_is_the_seq(world: World, client: httpx.AsyncClient) -> None:
+    """304 while the run has not moved, 200 with the new state when it has."""
+    story = world.story("r1")
+    first = story.requested(world.log.epochs[home("r1", PARTITIONS)])
+    await world.tell(story, [first])
+    answer = await client.get(f"{RUNS}/r1")
+    assert answer.headers["etag"] == '"1"'
+    same = await client.get(f"{RUNS}/r1", headers={"If-None-Match": answer.headers["etag"]})
+    assert (same.status_code, same.content) == (304, b"")
+    assert (same.headers["etag"], same.headers["workflow-position"]) == ('"1"', answer.json()["position"])
+    await world.tell(story, [story.completed(world.log.epochs[home("r1", PARTITIONS)])])
+    moved = await client.get(f"{RUNS}/r1", headers={"If-None-Match": answer.headers["etag"]})
+    assert (moved.status_code, moved.headers["etag"]) == (200, '"2"')
+
+
+@pytest.mark.parametrize(
+    ("given", "status"), [('W/"1"', 304), ('"0", "1"', 304), ("*", 304), ('"11"', 200), ("1", 200), ("", 200)]
+)
+async def test_if_none_match_is_read_as_http_has_it(
+    world: World, client: httpx.AsyncClient, given: str, status: int
+) -> None:
+    """Weak tags, lists and the star."""
+    story = world.story("r1")
+    await world.tell(story, [story.requested(world.log.epochs[home("r1", PARTITIONS)])])
+    assert (await client.get(f"{RUNS}/r1", headers={"If-None-Match": given})).status_code == status
+
+
+async def many(world: World, count: int = 7) -> None:
+    for number in range(count):
+        story = world.story(f"r{number}", at_s=number, workflow_id="bill" if number % 2 else "greet")
+        await world.tell(story)
+
+
+async def walk(client: httpx.AsyncClient, path: str) -> list[str]:
+    """All run ids of a list, by following the Link header."""
+    seen: list[str] = []
+    while True:
+        answer = await client.get(path)
+        assert answer.status_code == 200, answer.text
+        seen += [item["run_id"] for item in answer.json()["items"]]
+        if "next" not in answer.links:
+            assert answer.json()["next_cursor"] is None
+            return seen
+        path = answer.links["next"]["url"]
+        assert answer.json()["next_cursor"] in path
+
+
+async def test_runs_are_listed_newest_first_in_pages(world: World, client: httpx.AsyncClient) -> None:
+    """Every run once, over as many pages as it takes, each answer with a position."""
+    await many(world)
+    assert await walk(client, f"{RUNS}?limit=3") == ["r6", "r5", "r4", "r3", "r2", "r1", "r0"]
+    position = positions.decode((await client.get(RUNS)).headers["workflow-position"])
+    assert position == {("e", n): len(world.log.records[n]) for n in range(PARTITIONS) if world.folds[n].position}
+
+
+async def test_a_page_that_is_exactly_full_is_the_last(world: World, client: httpx.AsyncClient) -> None:
+    """No cursor that leads to an empty page."""
+    await many(world, 4)
+    assert (await client.get(f"{RUNS}?limit=4")).json()["next_cursor"] is None
+
+
+async def test_filters_go_with_the_cursor(world: World, client: httpx.AsyncClient) -> None:
+    """By workflow, status and time, page by page."""
+    await many(world)
+    story = world.story("open", at_s=3.5)
+    await world.tell(story, [story.requested(world.log.epochs[home("open", PARTITIONS)])])
+    assert await walk(client, f"{RUNS}?limit=1&workflow_id=bill") == ["r5", "r3", "r1"]
+    assert await walk(client, f"{RUNS}?limit=1&status=PENDING") == ["open"]
+    created = (await client.get(f"{RUNS}/r3")).json()["created_at"]
+    assert await walk(client, f"{RUNS}?limit=2&created_after={created}") == ["r6", "r5", "r4", "open"]
+    assert await walk(client, f"{RUNS}?created_before={created}&status=SUCCESS&workflow_id=greet") == ["r2", "r0"]
+    elsewhere = datetime.fromisoformat(created).astimezone(timezone(timedelta(hours=2))).isoformat().replace("+", "%2B")
+    assert await walk(client, f"{RUNS}?created_before={elsewhere}") == ["r2", "r1", "r0"]
+
+
+async def test_a_cursor_belongs_to_its_filter(world: World, client: httpx.AsyncClient) -> None:
+    """With another filter, or none, it is a 400 that names the filter."""
+    await many(world)
+    cursor = (await client.get(f"{RUNS}?limit=1&workflow_id=bill")).json()["next_cursor"]
+    for query in ("workflow_id=greet", "", "workflow_id=bill&status=SUCCESS"):
+        body = problem(await client.get(f"{RUNS}?limit=1&cursor={cursor}&{query}".rstrip("&")), 400, "cursor_refused")
+        assert ("status=SUCCESS" if "status" in query else "workflow_id=bill") in body["detail"]
+    other = (await client.get(f"{RUNS}/r1/events?limit=1")).json()["next_cursor"]
+    problem(await client.get(f"{RUNS}?cursor={other}"), 400, "cursor_refused")
+    problem(await client.get(f"/api/v1/workflows?cursor={cursor}"), 400, "cursor_refused")
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "ä", "bnVsbA", "W10", "W3t9LFtdXQ", "W3t9LCJhIl0", "x" * 3000])
+async def test_a_text_that_is_no_cursor_is_a_400(client: httpx.AsyncClient, cursor: str) -> None:
+    """Whatever it decodes to."""
+    for path in (RUNS, "/api/v1/workflows", f"{RUNS}/r1/events"):
+        problem(await client.get(path, params={"cursor": cursor}), 400, "cursor_refused")
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("limit=0", "query/limit"),
+        ("limit=501", "query/limit"),
+        ("limit=ten", "query/limit"),
+        ("limit=1&limit=2", "query/limit"),
+        ("limit=99999999999999999999", "query/limit"),
+        ("status=DONE", "query/status"),
+        ("status=", "query/status"),
+        ("workflow_id=-", "query/workflow_id"),
+        ("workflow_id=a%00", "query/workflow_id"),
+        ("created_after=yesterday", "query/created_after"),
+        ("created_after=2026-01-01", "query/created_after"),
+        ("created_after=2026-01-01T00:00:00", "query/created_after"),
+        ("created_before=0001-01-01T00:00:00%2B23:59", "query/created_before"),
+        ("created_before=9999-12-31T23:59:59-01:00", "query/created_before"),
+        ("created_before=2026-02-30T00:00:00Z", "query/created_before"),
+        ("stauts=FAILED", "query/stauts"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(client: httpx.AsyncClient, query: str, pointer: str) -> None:
+    """400 with the parameter, unknown ones included."""
+    assert pointers(problem(await client.get(f"{RUNS}?{query}"), 400, "parameter_invalid")) == [pointer]
+
+
+async def test_a_limit_over_its_bound_tells_the_bound(client: httpx.AsyncClient) -> None:
+    """The answer names the limit and its setting."""
+    error = problem(await client.get(f"{RUNS}?limit=501"), 400, "parameter_invalid")["errors"][0]
+    assert error["limit"] == 500
+    assert "WORKFLOW_PAGE_ITEMS_MAX" in error["detail"]
+
+
+async def test_a_page_ends_before_it_gets_too_large(
+    world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large runs make short pages; the cursor leads on, and nothing is lost."""
+    monkeypatch.setattr("api.routes.runs.PAGE_BYTES_MAX", 5_000)
+    for number in range(6):
+        await world.tell(world.story(f"r{number}", at_s=number, payload={"x": "y" * 1_500}))
+    assert len((await client.get(RUNS)).json()["items"]) == 2
+    assert await walk(client, RUNS) == [f"r{number}" for number in range(5, -1, -1)]
+
+
+async def test_a_long_page_is_gathered_from_several_queries(
+    world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many rows are asked of the store at once does not show."""
+    monkeypatch.setattr("api.routes.runs.ROWS_AT_ONCE", 2)
+    await many(world)
+    assert await walk(client, f"{RUNS}?limit=5") == ["r6", "r5", "r4", "r3", "r2", "r1", "r0"]
+
+
+async def test_the_history_is_the_log(world: World, client: httpx.AsyncClient) -> None:
+    """Each event as it stands there, with its place and digest; the chain can be followed."""
+    story = world.story("r1")
+    values = story.whole(world.log.epochs[home("r1", PARTITIONS)], output={"a": 1})
+    await world.tell(story, values)
+    items = (await client.get(f"{RUNS}/r1/events")).json()["items"]
+    assert [item["seq"] for item in items] == list(range(1, 7))
+    for item, value in zip(items, values, strict=True):
+        place = {"digest": digest(value), "offset": item["offset"], "logged_at": item["logged_at"]}
+        assert item == {**orjson.loads(value), **place}
+    assert [item["prev"] for item in items] == [None, *(item["digest"] for item in items[:-1])]
+
+
+async def test_the_history_is_paged_both_ways(world: World, client: httpx.AsyncClient) -> None:
+    """Oldest or newest first, with cursor or `before_seq`, and by type."""
+    await world.tell(world.story("r1"))
+
+    async def seqs(query: str) -> list[int]:
+        path, found = f"{RUNS}/r1/events?{query}", list[int]()
+        while True:
+            answer = await client.get(path)
+            found += [item["seq"] for item in answer.json()["items"]]
+            if "next" not in answer.links:
+                return found
+            path = answer.links["next"]["url"]
+
+    assert await seqs("limit=4") == [1, 2, 3, 4, 5, 6]
+    assert await seqs("limit=4&order=desc") == [6, 5, 4, 3, 2, 1]
+    assert await seqs("limit=1&order=desc&before_seq=4") == [3, 2, 1]
+    assert await seqs("limit=2&before_seq=4") == [1, 2, 3]
+    assert await seqs("limit=1&type=StepStarted") == [2, 4]
+    assert await seqs("limit=1&type=StepStarted&type=RunCompleted&order=desc") == [6, 4, 2]
+    assert await seqs("type=Nothing") == []
+
+
+async def test_a_pending_run_has_no_history_yet(world: World, client: httpx.AsyncClient) -> None:
+    """An empty page, no 404."""
+    await world.define()
+    await client.post("/api/v1/trigger", json={"workflow_id": "greet"})
+    await world.show_pending(world.commands.sent[0])
+    assert (await client.get(f"{RUNS}/run-1/events")).json() == {"items": [], "next_cursor": None}
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("order=up", "query/order"),
+        ("before_seq=0", "query/before_seq"),
+        ("type=", "query/type/0"),
+        ("after_seq=1", "query/after_seq"),
+    ],
+)
+async def test_a_wrong_parameter_of_the_history_is_named(client: httpx.AsyncClient, query: str, pointer: str) -> None:
+    """400 with the parameter."""
+    assert pointers(problem(await client.get(f"{RUNS}/r1/events?{query}"), 400, "parameter_invalid")) == [pointer]
+
+
+async def test_a_store_that_is_away_is_a_503(
+    world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With Retry-After, and by the store's name."""
+
+    async def away(run_id: str) -> StoredRun | None:
+        raise StoreAway(reason="down")
+
+    monkeypatch.setattr(world.store, "run", away)
+    answer = await client.get(f"{RUNS}/r1")
+    problem(answer, 503, "store_away")
+    assert answer.headers["retry-after"] == "2"
