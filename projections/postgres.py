@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from projections import postgres_admin
 from projections.database import POISON, Database
 from projections.fold import refold
+from projections.lists import list_query, seq_bounds
 from projections.postgres_write import Rows, write, write_around_poison, write_pending
 from projections.rows import instant_us, stored_view
 from projections.sql import queries
@@ -28,15 +29,7 @@ READ: Final = "begin isolation level repeatable read, read only"
 TIMEOUT_S: Final = 60.0
 READ_TIMEOUT_S: Final = 10.0
 SNAPSHOT_TIMEOUT_S: Final = 300.0
-_LISTS: Final = {
-    (False, False): "list",
-    (True, False): "list_by_workflow",
-    (False, True): "list_by_status",
-    (True, True): "list_by_both",
-}
 _RUNS_AT_ONCE: Final = 1_000
-_LAST_ID: Final = "\U0010ffff"
-_BIGINT_MAX: Final = 2**63 - 1
 
 
 class PostgresStore:
@@ -123,13 +116,9 @@ class PostgresStore:
         return None if row is None else stored_view(row)
 
     async def runs(self, where: RunFilter, *, after: tuple[str, str] | None, limit: int) -> Sequence[StoredRun]:
-        above = -_BIGINT_MAX if where.created_after is None else instant_us(where.created_after)
-        below = _BIGINT_MAX if where.created_before is None else instant_us(where.created_before)
-        last = (_BIGINT_MAX, _LAST_ID) if after is None else (instant_us(after[0]), after[1])
-        query = _LISTS[where.workflow_id is not None, where.status is not None]
-        args = [value for value in (where.workflow_id, where.status) if value is not None]
+        query, args = list_query(where, after, limit)
         async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
-            rows = await connection.fetch(SQL[query], above, below, *last, limit, *args)
+            rows = await connection.fetch(SQL[query], *args)
         return [stored_view(row) for row in rows]
 
     async def events(
@@ -142,10 +131,9 @@ class PostgresStore:
         types: Collection[str],
         limit: int,
     ) -> Sequence[HistoryRow]:
-        low = -1 if after_seq is None else after_seq
-        high = _BIGINT_MAX if before_seq is None else before_seq
+        bounds = seq_bounds(after_seq, before_seq)
         async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
-            rows = await connection.fetch(SQL[f"events_{order}"], run_id, low, high, list(types), limit)
+            rows = await connection.fetch(SQL[f"events_{order}"], run_id, *bounds, list(types), limit)
         return [HistoryRow(*row) for row in rows]
 
     async def positions(self) -> Position:

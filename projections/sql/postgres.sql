@@ -60,6 +60,7 @@ select u.* from unnest(
     $1::text[], $2::int[], $3::bigint[], $4::text[], $5::bigint[], $6::json[], $7::text[], $8::bigint[]
 ) as u (run_id, partition, log_offset, workflow_id, version, payload, created_at, created_us)
 where not exists (select from runs where runs.run_id = u.run_id)
+order by log_offset
 on conflict do nothing
 
 -- name: tips

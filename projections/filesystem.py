@@ -1,0 +1,128 @@
+"""The store in a folder: SQLite in WAL mode, for any number of processes on one host.
+
+The folder holds one file per set of tables; the file `current` names the set that serves. A rebuild fills another file
+and then changes that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from projections.sqlite_thread import SqliteThread
+from projections.tables import Audit, StoredRow
+from schemas.position import Position
+from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapshot, StoredRun, Tip
+
+TIMEOUT_S: Final = 60.0
+"""Longest wait for an answer; the snapshot of a large partition is the longest work."""
+
+
+class FilesystemStore:
+    """All tables in a file of `folder`, used by a thread of its own. `file` fixes it to a set that does not serve yet."""
+
+    remembers = True
+
+    def __init__(self, folder: Path, *, file: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        self.folder, self.timeout_s = folder, timeout_s
+        self._thread = SqliteThread(folder, file=file, timeout_s=timeout_s)
+
+    async def migrate(self) -> None:
+        await self._thread.run(self._thread.create)
+
+    async def close(self) -> None:
+        await self._thread.close()
+
+    # the engine's side
+
+    async def snapshot(self, partition: int) -> Snapshot:
+        return await self._thread.do(lambda tables: tables.snapshot(partition))
+
+    async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
+        return await self._thread.do(lambda tables: tables.tips(partition, run_ids))
+
+    # the projector's side
+
+    async def mark(self, partition: int) -> Mark | None:
+        return await self._thread.do(lambda tables: tables.mark(partition))
+
+    async def apply(self, batch: Batch) -> None:
+        await self._thread.do(lambda tables: tables.apply(batch))
+
+    async def apply_pending(self, partition: int, start: int, end: int, rows: Sequence[PendingRow]) -> None:
+        await self._thread.do(lambda tables: tables.apply_pending(partition, start, end, rows))
+
+    # the API's side
+
+    async def run(self, run_id: str) -> StoredRun | None:
+        return await self._thread.do(lambda tables: tables.run(run_id))
+
+    async def runs(self, where: RunFilter, *, after: tuple[str, str] | None, limit: int) -> Sequence[StoredRun]:
+        return await self._thread.do(lambda tables: tables.runs(where, after, limit))
+
+    async def events(
+        self,
+        run_id: str,
+        *,
+        order: Literal["asc", "desc"],
+        before_seq: int | None,
+        after_seq: int | None,
+        types: Collection[str],
+        limit: int,
+    ) -> Sequence[HistoryRow]:
+        return await self._thread.do(lambda tables: tables.events(run_id, order, before_seq, after_seq, types, limit))
+
+    async def positions(self) -> Position:
+        return await self._thread.do(lambda tables: tables.positions())
+
+    # rebuild and verify
+
+    def audit(self) -> AbstractAsyncContextManager[Audit]:
+        return _audit(self._thread)
+
+    async def second(self) -> Self:
+        return type(self)(self.folder, file=await self._thread.run(self._thread.next_file), timeout_s=self.timeout_s)
+
+    async def swap(self, second: Self) -> None:
+        name = await second._thread.run(second._thread.name)
+        await self._thread.run(lambda: self._thread.swap(name))
+
+
+class _FilesystemAudit:
+    """A read transaction on a connection of its own."""
+
+    def __init__(self, thread: SqliteThread) -> None:
+        self._thread = thread
+
+    async def marks(self) -> Mapping[int, Mark]:
+        return await self._thread.do(lambda tables: tables.marks())
+
+    async def runs(self, run_ids: Collection[str]) -> Mapping[str, StoredRow]:
+        return await self._thread.do(lambda tables: tables.stored_rows(run_ids))
+
+    async def history(self, run_ids: Collection[str]) -> Mapping[str, Sequence[HistoryRow]]:
+        return await self._thread.do(lambda tables: tables.histories(run_ids))
+
+    async def run_ids(self, partition: int) -> AsyncIterator[Sequence[str]]:
+        last = ""
+        while ids := await self._ids_after(partition, last):
+            yield ids
+            last = ids[-1]
+
+    async def _ids_after(self, partition: int, last: str) -> list[str]:
+        return await self._thread.do(lambda tables: tables.run_ids(partition, last))
+
+    async def stray_history(self) -> Sequence[str]:
+        return await self._thread.do(lambda tables: tables.stray_history())
+
+
+@asynccontextmanager
+async def _audit(serving: SqliteThread) -> AsyncIterator[Audit]:
+    thread = SqliteThread(serving.folder, file=await serving.run(serving.name), timeout_s=serving.timeout_s)
+    try:
+        await thread.do(lambda tables: tables.hold())
+        yield _FilesystemAudit(thread)
+    finally:
+        await thread.close()

@@ -1,0 +1,110 @@
+-- name: mark
+select position, epoch, digest, cluster_id from positions where topic = 'e' and partition = ? and position > 0
+
+-- name: marks
+select partition, position, epoch, digest, cluster_id from positions where topic = 'e' and position > 0
+
+-- name: positions
+select topic, partition, position from positions where position > 0
+
+-- name: first_position
+insert into positions (topic, partition, position) values (?, ?, 0) on conflict do nothing
+
+-- name: advance
+update positions set position = ?, epoch = ?, digest = ?, cluster_id = ?
+where topic = 'e' and partition = ? and position = ?
+
+-- name: advance_commands
+update positions set position = ? where topic = 't' and partition = ? and position = ?
+
+-- name: position
+select position from positions where topic = ? and partition = ?
+
+-- name: insert_run
+insert into runs (
+    run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside,
+    workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
+) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: insert_chain
+insert into runs (run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: update_run
+update runs set
+    last_offset = ?, seq = ?, digest = ?, done = ?, state = ?, state_version = ?, set_aside = ?,
+    workflow_id = ?, version = ?, status = ?, payload = ?, results = ?, error = ?, steps = ?,
+    created_at = ?, created_us = ?, started_at = ?, finished_at = ?
+where run_id = ?
+
+-- name: update_chain
+update runs set last_offset = ?, seq = ?, digest = ?, done = ?, state = ?, state_version = ?, set_aside = ?
+where run_id = ?
+
+-- name: insert_history
+insert into history (run_id, seq, type, log_offset, at_ms, value) values (?, ?, ?, ?, ?, ?)
+
+-- name: delete_pending
+delete from pending where run_id = ?
+
+-- name: insert_pending
+insert into pending (run_id, partition, log_offset, workflow_id, version, payload, created_at, created_us)
+select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 where not exists (select 1 from runs where run_id = ?1)
+on conflict do nothing
+
+-- name: tips
+select run_id, seq, digest, done from runs where partition = ? and run_id in (select value from json_each(?))
+
+-- name: unfinished
+select run_id, state, state_version from runs where partition = ? and not done
+
+-- name: histories
+select run_id, seq, type, log_offset, at_ms, value from history
+where run_id in (select value from json_each(?)) order by run_id, seq
+
+-- name: run
+select * from listed where run_id = ?
+
+-- name: list
+select * from listed
+where created_us > ?1 and created_us < ?2 and (created_us, run_id) < (?3, ?4)
+order by created_us desc, run_id desc limit ?5
+
+-- name: list_by_workflow
+select * from listed
+where created_us > ?1 and created_us < ?2 and (created_us, run_id) < (?3, ?4) and workflow_id = ?6
+order by created_us desc, run_id desc limit ?5
+
+-- name: list_by_status
+select * from listed
+where created_us > ?1 and created_us < ?2 and (created_us, run_id) < (?3, ?4) and status = ?6
+order by created_us desc, run_id desc limit ?5
+
+-- name: list_by_both
+select * from listed
+where created_us > ?1 and created_us < ?2 and (created_us, run_id) < (?3, ?4) and workflow_id = ?6 and status = ?7
+order by created_us desc, run_id desc limit ?5
+
+-- name: events_asc
+select run_id, seq, type, log_offset, at_ms, value from history
+where run_id = ?1 and seq > ?2 and seq < ?3 and (?4 = '[]' or type in (select value from json_each(?4)))
+order by seq limit ?5
+
+-- name: events_desc
+select run_id, seq, type, log_offset, at_ms, value from history
+where run_id = ?1 and seq > ?2 and seq < ?3 and (?4 = '[]' or type in (select value from json_each(?4)))
+order by seq desc limit ?5
+
+-- name: rows
+select run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside,
+    workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
+from runs where run_id in (select value from json_each(?))
+
+-- name: run_ids
+select run_id from runs where partition = ? and run_id > ? order by run_id limit ?
+
+-- name: stray_history
+select distinct run_id from history where not exists (select 1 from runs where runs.run_id = history.run_id) limit 10
+
+-- name: retire
+drop table positions

@@ -1,0 +1,225 @@
+"""One SQLite file with all tables, used by one thread: everything here blocks and belongs off the event loop."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import orjson
+
+from projections.fold import refold
+from projections.lists import list_query, seq_bounds
+from projections.rows import CHAIN, Chain, Shown, columns, instant_us, stored_view
+from projections.sql import HERE, queries
+from projections.tables import StoredRow
+from schemas.errors import StalePosition, StoreRefused
+from schemas.position import Position
+from schemas.run import EVOLVE_VERSION, Run
+from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapshot, StoredRun, Tip
+
+SQL: Final = queries("sqlite")
+SCHEMA_VERSION: Final = 1
+BUSY_TIMEOUT_S: Final = 5.0
+_IDS_AT_ONCE: Final = 1_000
+_PRAGMAS: Final = "pragma journal_mode = wal; pragma synchronous = normal; pragma foreign_keys = off"
+
+
+def create(file: Path) -> None:
+    """Make the file and its tables, or find them made."""
+    connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        connection.executescript(_PRAGMAS)
+        found = connection.execute("pragma user_version").fetchone()[0]
+        if found > SCHEMA_VERSION:
+            raise StoreRefused(
+                what=f"{file} is of version {found}, this program knows version {SCHEMA_VERSION} and older"
+            )
+        connection.executescript((HERE / "sqlite_schema.sql").read_text())
+    finally:
+        connection.close()
+
+
+class SqliteTables:
+    """An open file that exists. sqlite3.Error where it cannot be used."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        uri = f"{file.absolute().as_uri()}?mode=rw"
+        self._connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        self._connection.executescript(_PRAGMAS)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self, begin: Literal["begin", "begin immediate"]) -> Iterator[None]:
+        """`begin` reads at one moment, `begin immediate` writes."""
+        self._connection.execute(begin)
+        try:
+            yield
+            self._connection.execute("commit")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("rollback")
+            raise
+
+    def _rows(self, query: str, *args: Any) -> list[Any]:
+        return self._connection.execute(SQL[query], args).fetchall()
+
+    # the engine's side
+
+    def snapshot(self, partition: int) -> Snapshot:
+        with self.transaction("begin"):
+            mark = self._mark(partition)
+            rows = self._connection.execute(SQL["unfinished"], (partition,))
+            return Snapshot(mark, [self._load(*row) for row in rows])
+
+    def _load(self, run_id: str, state: bytes, version: int) -> Run:
+        if version == EVOLVE_VERSION:
+            return Run.load(run_id, state)
+        return refold(run_id, [row[5] for row in self._rows("histories", _json([run_id]))])
+
+    def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
+        with self.transaction("begin"):
+            mark = self._mark(partition)
+            rows = self._rows("tips", partition, _json(run_ids)) if run_ids else []
+        return mark.position if mark else 0, {row[0]: Tip(row[1], row[2], bool(row[3])) for row in rows}
+
+    # the projector's side
+
+    def mark(self, partition: int) -> Mark | None:
+        with self.transaction("begin"):
+            return self._mark(partition)
+
+    def _mark(self, partition: int) -> Mark | None:
+        rows = self._rows("mark", partition)
+        return Mark(*rows[0]) if rows else None
+
+    def apply(self, batch: Batch) -> None:
+        new, known = _split(batch)
+        with self.transaction("begin immediate"):
+            self._move(batch)
+            if batch.commands is not None:
+                self._move_commands(batch.partition, *batch.commands)
+            many = self._connection.executemany
+            many(SQL["insert_history"], batch.history)
+            many(SQL["insert_run"], [(*chain, *shown) for chain, shown in new if shown is not None])
+            many(SQL["insert_chain"], [chain for chain, shown in new if shown is None])
+            many(SQL["delete_pending"], [(chain.run_id,) for chain, _ in new])
+            self._update("update_run", [(*chain[3:], *shown, chain[0]) for chain, shown in known if shown is not None])
+            self._update("update_chain", [(*chain[3:], chain[0]) for chain, shown in known if shown is None])
+
+    def _update(self, query: str, values: Sequence[tuple[Any, ...]]) -> None:
+        updated = self._connection.executemany(SQL[query], values).rowcount if values else 0
+        if updated != len(values):
+            raise StoreRefused(what=f"of {len(values)} runs that had begun only {updated} have a row")
+
+    def _move(self, batch: Batch) -> None:
+        """Move the position; the row is the fence between two projectors."""
+        mark = batch.mark
+        if batch.start == 0:
+            self._connection.execute(SQL["first_position"], ("e", batch.partition))
+        to = (mark.position, mark.epoch, mark.digest, mark.cluster_id)
+        if self._connection.execute(SQL["advance"], (*to, batch.partition, batch.start)).rowcount != 1:
+            self._stale("e", batch.partition, batch.start)
+
+    def _move_commands(self, partition: int, start: int, end: int) -> None:
+        if start == 0:
+            self._connection.execute(SQL["first_position"], ("t", partition))
+        if self._connection.execute(SQL["advance_commands"], (end, partition, start)).rowcount != 1:
+            self._stale("t", partition, start)
+
+    def _stale(self, topic: str, partition: int, wanted: int) -> None:
+        found = self._rows("position", topic, partition)
+        raise StalePosition(partition=partition, found=found[0][0] if found else 0, wanted=wanted)
+
+    def apply_pending(self, partition: int, start: int, end: int, rows: Sequence[PendingRow]) -> None:
+        with self.transaction("begin immediate"):
+            self._move_commands(partition, start, end)
+            self._connection.executemany(SQL["insert_pending"], map(_pending, rows))
+
+    # the API's side
+
+    def run(self, run_id: str) -> StoredRun | None:
+        rows = self._rows("run", run_id)
+        return stored_view(rows[0]) if rows else None
+
+    def runs(self, where: RunFilter, after: tuple[str, str] | None, limit: int) -> list[StoredRun]:
+        query, args = list_query(where, after, limit)
+        return [stored_view(row) for row in self._rows(query, *args)]
+
+    def events(
+        self,
+        run_id: str,
+        order: Literal["asc", "desc"],
+        before_seq: int | None,
+        after_seq: int | None,
+        types: Collection[str],
+        limit: int,
+    ) -> list[HistoryRow]:
+        rows = self._rows(f"events_{order}", run_id, *seq_bounds(after_seq, before_seq), _json(types), limit)
+        return [HistoryRow(*row) for row in rows]
+
+    def positions(self) -> Position:
+        return {(topic, partition): position for topic, partition, position in self._rows("positions")}
+
+    # rebuild and verify
+
+    def hold(self) -> None:
+        """Everything read from now until `close` is as it stands now."""
+        self._connection.execute("begin")
+        self._rows("positions")
+
+    def marks(self) -> Mapping[int, Mark]:
+        return {row[0]: Mark(*row[1:]) for row in self._rows("marks")}
+
+    def stored_rows(self, run_ids: Collection[str]) -> Mapping[str, StoredRow]:
+        parts = len(CHAIN)
+        return {
+            row[0]: StoredRow(_chain(row[:parts]), Shown(*row[parts:])) for row in self._rows("rows", _json(run_ids))
+        }
+
+    def histories(self, run_ids: Collection[str]) -> Mapping[str, Sequence[HistoryRow]]:
+        rows = self._rows("histories", _json(run_ids))
+        return {run_id: [HistoryRow(*row) for row in group] for run_id, group in groupby(rows, lambda row: str(row[0]))}
+
+    def run_ids(self, partition: int, last: str) -> list[str]:
+        """The ids after `last`, some at a time."""
+        return [row[0] for row in self._rows("run_ids", partition, last, _IDS_AT_ONCE)]
+
+    def stray_history(self) -> list[str]:
+        return [row[0] for row in self._rows("stray_history")]
+
+    @contextmanager
+    def retiring(self) -> Iterator[None]:
+        """Let nobody write to this file any more, from the moment when the block ends."""
+        with self.transaction("begin immediate"):
+            self._connection.execute(SQL["retire"])
+            yield
+
+
+def _split(batch: Batch) -> tuple[list[tuple[Chain, Shown | None]], list[tuple[Chain, Shown | None]]]:
+    """Runs that the batch begins, and runs that had begun."""
+    rows = [columns(row) for row in batch.runs]
+    return [row for row in rows if row[0].first_offset is not None], [
+        row for row in rows if row[0].first_offset is None
+    ]
+
+
+def _chain(row: Sequence[Any]) -> Chain:
+    chain = Chain(*row)
+    return chain._replace(done=bool(chain.done))
+
+
+def _pending(row: PendingRow) -> tuple[Any, ...]:
+    payload = row.payload.decode()
+    created_us = instant_us(row.created_at)
+    return (row.run_id, row.partition, row.offset, row.workflow_id, row.version, payload, row.created_at, created_us)
+
+
+def _json(texts: Iterable[str]) -> str:
+    return orjson.dumps(list(texts)).decode()

@@ -1,0 +1,119 @@
+"""The thread that uses the SQLite files of one folder, and which of them serves."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from projections import sqlite_tables
+from projections.sqlite_tables import SqliteTables
+from schemas.errors import StoreAway, StoreRefused
+
+POINTER: Final = "current"
+"""The file that names the set of tables that serves."""
+LOCK: Final = "lock"
+_FIRST: Final = "tables-1.sqlite3"
+T = TypeVar("T")
+
+
+class SqliteThread:
+    """All tables in a file of `folder`, used by a thread of its own. `file` fixes it to one set, served or not."""
+
+    def __init__(self, folder: Path, *, file: str | None = None, timeout_s: float) -> None:
+        self.folder, self.timeout_s = folder, timeout_s
+        self._file = file
+        self._tables: SqliteTables | None = None
+        self._closed = False
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+
+    async def do(self, work: Callable[[SqliteTables], T]) -> T:
+        """Have the thread work on the tables that serve."""
+        return await self.run(lambda: work(self._current()))
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Have the thread do it. Raises StoreAway for all that may pass and StoreRefused for what the file cannot hold."""
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except (sqlite3.DataError, sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
+            raise StoreRefused(what=f"{type(error).__name__}: {error}") from error
+        except (sqlite3.Error, OSError, TimeoutError) as error:
+            raise StoreAway(reason=f"{type(error).__name__} {error} in {self.folder}") from error
+
+    async def close(self) -> None:
+        """Close the file; nothing may be asked after that."""
+        if not self._closed:
+            self._closed = True
+            await self.run(self._close_tables)
+            self._executor.shutdown(wait=False)
+
+    # in the thread
+
+    def name(self) -> str:
+        """Name of the file that is meant."""
+        if self._file is not None:
+            return self._file
+        try:
+            return (self.folder / POINTER).read_text()
+        except FileNotFoundError as error:
+            raise StoreAway(
+                reason=f"there are no tables in {self.folder}; the projector makes them when it starts"
+            ) from error
+
+    def _current(self) -> SqliteTables:
+        """The open file, another one after a rebuild by whichever process."""
+        name = self.name()
+        if self._tables is None or self._tables.file.name != name:
+            self._close_tables()
+            self._tables = SqliteTables(self.folder / name)
+        return self._tables
+
+    def create(self) -> None:
+        """Make the tables that are not there yet."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            first = self._file is None and not (self.folder / POINTER).exists()
+            name = _FIRST if first else self.name()
+            sqlite_tables.create(self.folder / name)
+            if first:
+                self._point(name)
+
+    def next_file(self) -> str:
+        """A name for a second set that was never used; files of earlier rebuilds are removed."""
+        current = self.name()
+        for file in self.folder.glob("tables-*"):
+            if not file.name.startswith(current):
+                file.unlink()
+        return f"tables-{int(current.removeprefix('tables-').removesuffix('.sqlite3')) + 1}.sqlite3"
+
+    def swap(self, name: str) -> None:
+        """Let another file serve and remove the one that did; who has it open still reads it to the end of the call."""
+        old = self._current()
+        with self._locked(), old.retiring():
+            self._point(name)
+        self._close_tables()
+        for file in self.folder.glob(f"{old.file.name}*"):
+            file.unlink()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time says which file serves; the lock goes with its process."""
+        with (self.folder / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _point(self, name: str) -> None:
+        fresh = self.folder / f"{POINTER}.new"
+        fresh.write_text(name)
+        fresh.replace(self.folder / POINTER)
+
+    def _close_tables(self) -> None:
+        if self._tables is not None:
+            self._tables.close()
+            self._tables = None

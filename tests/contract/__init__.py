@@ -1,0 +1,1 @@
+"""One suite per port, run by everything that stands behind the port."""

@@ -1,0 +1,150 @@
+"""The store in a folder keeps the contract of every store, and what files add to it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from projections.filesystem import FilesystemStore
+from schemas.errors import StoreAway, StoreRefused
+from tests.contract.store_contract import ReadContract, SharedContract, TablesContract, WriteContract, whole_log
+from tests.feeding import everything, feed
+from tests.histories import random_log
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FilesystemStore]:
+    store = FilesystemStore(tmp_path / "store")
+    await store.migrate()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def other(store: FilesystemStore) -> AsyncIterator[FilesystemStore]:
+    """Another process's store on the same folder."""
+    other = FilesystemStore(store.folder)
+    yield other
+    await other.close()
+
+
+class TestFilesystemWrites(WriteContract):
+    pass
+
+
+class TestFilesystemReads(ReadContract):
+    pass
+
+
+class TestFilesystemTables(TablesContract):
+    pass
+
+
+class TestFilesystemShared(SharedContract):
+    pass
+
+
+async def test_everything_is_there_after_a_restart(store: FilesystemStore) -> None:
+    """A new process finds all rows and its place in the log."""
+    log = random_log(11)
+    for partition in range(2):
+        await feed(store, log, partition=partition)
+    expected = await everything(store)
+    await store.close()
+    again = FilesystemStore(store.folder)
+    assert await everything(again) == expected
+    await again.close()
+
+
+async def test_before_the_first_migration_it_is_away(tmp_path: Path) -> None:
+    """A reader that starts before the projector is told so, and finds the tables once they are made."""
+    store = FilesystemStore(tmp_path / "store")
+    with pytest.raises(StoreAway, match="the projector makes them"):
+        await store.positions()
+    maker = FilesystemStore(tmp_path / "store")
+    await maker.migrate()
+    assert await store.positions() == {}
+    await maker.close()
+    await store.close()
+
+
+async def test_many_processes_may_migrate_at_once(tmp_path: Path) -> None:
+    """The first start of several processes makes one set of tables."""
+    stores = [FilesystemStore(tmp_path / "store") for _ in range(5)]
+    await asyncio.gather(*(store.migrate() for store in stores))
+    log, (story,) = whole_log("SUCCESS")
+    await feed(stores[0], log)
+    assert [await store.run(story.run_id) is not None for store in stores] == [True] * 5
+    for store in stores:
+        await store.close()
+
+
+async def test_a_locked_file_is_a_store_that_is_away(store: FilesystemStore) -> None:
+    """A writer that holds the lock for longer than the wait makes the store away, not wrong; later it goes on."""
+    log, _ = whole_log("SUCCESS")
+    impatient = FilesystemStore(store.folder, timeout_s=0.3)
+    holder = sqlite3.connect(store.folder / "tables-1.sqlite3", isolation_level=None)
+    holder.execute("begin immediate")
+    with pytest.raises(StoreAway):
+        await feed(impatient, log)
+    holder.execute("rollback")
+    holder.close()
+    await feed(store, log)
+    await impatient.close()
+    assert (await store.positions())["e", 0] == len(log.records[0])
+
+
+async def test_a_batch_that_breaks_off_leaves_nothing(store: FilesystemStore) -> None:
+    """A batch whose last row cannot be written moves neither rows nor position."""
+    log, (story,) = whole_log("RUNNING")
+    await feed(store, log)
+    before = await everything(store)
+    raw = sqlite3.connect(store.folder / "tables-1.sqlite3", isolation_level=None)
+    raw.execute("create trigger no_more before update on runs begin select raise(abort, 'no more'); end")
+    log.append(0, story.completed(1))
+    with pytest.raises(StoreRefused, match="no more"):
+        await feed(store, log)
+    assert await everything(store) == before
+    raw.execute("drop trigger no_more")
+    raw.close()
+    await feed(store, log)
+    assert (await store.tips(0, [story.run_id]))[1][story.run_id].done
+
+
+async def test_tables_of_a_newer_program_are_refused(store: FilesystemStore) -> None:
+    """An older program does not touch tables that it does not know."""
+    raw = sqlite3.connect(store.folder / "tables-1.sqlite3")
+    raw.execute("pragma user_version = 99")
+    raw.close()
+    with pytest.raises(StoreRefused, match="99"):
+        await store.migrate()
+
+
+async def test_a_missing_row_is_named(store: FilesystemStore) -> None:
+    """A run that had begun and has no row, because somebody deleted it, stops the partition with a sentence."""
+    log, (story,) = whole_log("RUNNING")
+    fold = await feed(store, log)
+    raw = sqlite3.connect(store.folder / "tables-1.sqlite3", isolation_level=None)
+    raw.execute("delete from runs")
+    raw.close()
+    log.append(0, story.completed(1))
+    fold.take(log.records[0][fold.position :], {})
+    with pytest.raises(StoreRefused, match="workflow rebuild"):
+        await store.apply(fold.batch())
+
+
+async def test_a_rebuild_leaves_one_file(store: FilesystemStore) -> None:
+    """The files of the set that was replaced, and of rebuilds that broke off, go away."""
+    broken_off = await store.second()
+    await broken_off.migrate()
+    await broken_off.close()
+    second = await store.second()
+    await second.migrate()
+    await store.swap(second)
+    await second.close()
+    await store.close()
+    assert [file.name for file in sorted(store.folder.iterdir())] == ["current", "lock", "tables-2.sqlite3"]
