@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ops.errors import HomeInUse, HomeUnusable
+from ops.reaper import alive
 
 DEFAULT: Final = Path(".workflow")
 _STATE: Final = "platform.json"
 _LOCK: Final = "lock"
+ENDING_WITHIN_S: Final = 30.0
 
 Role = Literal["api", "worker", "projector", "kafka", "postgres"]
 
@@ -40,10 +43,11 @@ class Platform:
 
 
 @contextmanager
-def taken(folder: Path) -> Iterator[None]:
-    """Be the only platform in `folder`. The lock is the kernel's, so nothing stale survives a crash.
+def taken(folder: Path) -> Iterator[int]:
+    """Be the only platform in `folder`; yields the descriptor of the lock.
 
-    Raises HomeInUse or HomeUnusable.
+    The lock is the kernel's, so nothing stale survives a crash. Who outlives the owner to end its children holds it too:
+    a platform that was killed a moment ago is waited for. Raises HomeInUse or HomeUnusable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,19 +55,29 @@ def taken(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise HomeUnusable(home=folder, reason=error.strerror or error) from error
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HomeInUse(home=folder, pid=os.read(lock, 32).decode().strip() or "unknown") from None
+        deadline = time.monotonic() + ENDING_WITHIN_S
+        while not _locked(lock):
+            owner = os.pread(lock, 32, 0).decode()
+            if not owner.isdecimal() or alive(int(owner)) or time.monotonic() > deadline:
+                raise HomeInUse(home=folder, pid=owner or "unknown")
+            time.sleep(0.1)
         os.truncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         with suppress(FileNotFoundError):
             (folder / _STATE).unlink()
-        yield
+        yield lock
         with suppress(FileNotFoundError):
             (folder / _STATE).unlink()
     finally:
         os.close(lock)
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_taken(folder: Path) -> bool:
@@ -96,6 +110,8 @@ def read(folder: Path) -> Platform | None:
     try:
         state = json.loads((folder / _STATE).read_text())
     except FileNotFoundError:
+        return None
+    if not alive(state["pid"]):
         return None
     return Platform(
         pid=state["pid"],

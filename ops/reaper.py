@@ -22,7 +22,9 @@ GRACE_S: Final = 10.0
 class Reaper:
     """The owner's side. Not for several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, holding: tuple[int, ...] = ()) -> None:
+        """`holding`: descriptors that stay open until the last child has ended, such as the lock of their folder."""
+        self._holding = holding
         self._process: subprocess.Popen[bytes] | None = None
         self._adopted: dict[int, Signals] = {}
 
@@ -60,6 +62,7 @@ class Reaper:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 cwd="/",
+                pass_fds=self._holding,
                 start_new_session=True,
             )
         assert self._process.stdin is not None
@@ -90,6 +93,14 @@ def end(children: dict[int, tuple[psutil.Process, Signals]]) -> None:
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def alive(pid: int) -> bool:
+    """Whether `pid` is a process that runs."""
+    try:
+        return lives(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
 
 
 def lives(process: psutil.Process) -> bool:

@@ -67,8 +67,8 @@ def platform(settings: Settings, options: Options, say: Say, stop: threading.Eve
     Raises a WorkflowError that says what to change, StartInterrupted when `stop` is set before it has started.
     """
     folder = settings.workflow_home
-    with home.taken(folder):
-        reaper = Reaper()
+    with home.taken(folder) as lock:
+        reaper = Reaper(holding=(lock,))
         supervisor = Supervisor(say)
         try:
             yield _Start(settings, options, say, stop, supervisor, reaper).all()

@@ -7,12 +7,14 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from ops import config, home
 from ops.errors import HomeInUse, HomeUnusable, NoPlatform
+from ops.reaper import alive
 from schemas.errors import BadSetting
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +78,35 @@ def test_a_crashed_platform_leaves_nothing_that_blocks(tmp_path: Path) -> None:
     assert home.read(tmp_path) is None
     with home.taken(tmp_path):
         assert home.read(tmp_path) is None
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from ops import home
+from ops.process import Child
+from ops.reaper import Reaper
+folder = Path(sys.argv[1])
+deaf = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), exit())); print('on', flush=True); time.sleep(600)"
+with home.taken(folder) as lock:
+    child = Child("slow", folder / "log", Reaper(holding=(lock,)))
+    print(child.launch([sys.executable, "-c", deaf]), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_platform_is_waited_for_until_its_children_have_ended(tmp_path: Path) -> None:
+    """The next platform in the folder does not meet the servers of the one before."""
+    with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        child = int(owner.stdout.readline())
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "log").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        owner.kill()
+        with home.taken(tmp_path):
+            assert not alive(child)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
