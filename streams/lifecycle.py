@@ -31,6 +31,9 @@ _JOIN_NOTICE_S = 15.0
 class Member(Protocol):
     """What `run_app` runs; `streams.transport.GroupApp` is one."""
 
+    async def reach(self) -> None:
+        """Raises BrokerAway, within a few seconds, when there is nobody to join."""
+
     def make(self) -> Any:
         """A Faust app, good for one start."""
 
@@ -44,51 +47,55 @@ async def run_app(app: Member, stop: asyncio.Event, *, grace_s: float) -> int:
     stopping = asyncio.ensure_future(stop.wait())
     retry_s = _RETRY_S
     try:
-        while True:
-            life = app.make()
-            failure = await _live(life, stopping)
-            if failure is None:
-                failure = await _leave(app, life)
-            await _stop(life, grace_s)
-            if failure is None:
-                return 0
-            if not isinstance(failure, _NotStarted):
-                log.critical("The member of the group ended: %s", _told(failure), exc_info=failure)
+        while not stopping.done():
+            try:
+                await app.reach()
+                failure = await _live(app, stopping, grace_s)
+            except (BrokerAway, KafkaError, OSError) as exc:
+                log.warning("Trying again in %g s: %s", retry_s, exc)
+                await asyncio.wait({stopping}, timeout=retry_s)
+                retry_s = min(2 * retry_s, _RETRY_S_MAX)
+                continue
+            if failure is not None:
+                log.critical(
+                    "The member of the group ended: %s", str(failure) or type(failure).__name__, exc_info=failure
+                )
                 return EXIT_CRASHED
-            log.warning("Kafka does not answer (%s); trying again in %g s", _told(failure.reason), retry_s)
-            await asyncio.wait({stopping}, timeout=retry_s)
-            if stopping.done():
-                return 0
-            retry_s = min(2 * retry_s, _RETRY_S_MAX)
+        return 0
     finally:
         stopping.cancel()
 
 
-class _NotStarted(Exception):
-    """The broker was away when the app started."""
+async def _live(app: Member, stopping: asyncio.Future[Any], grace_s: float) -> BaseException | None:
+    """One life of the app, from its start to its stop. Returns what ended it, None when it was told to stop.
+    Raises what the start failed with when the broker went away in the middle of it."""
+    life = app.make()
+    failure, refused = await _run(life, stopping)
+    if failure is None:
+        failure = await _leave(app, life)
+    await _stop(life, grace_s)
+    if refused and isinstance(failure, KafkaError | OSError):
+        raise failure
+    return failure
 
-    def __init__(self, reason: BaseException) -> None:
-        self.reason = reason
 
-
-async def _live(life: Any, stopping: asyncio.Future[Any]) -> BaseException | None:
-    """One life of the app. None: it was told to stop."""
+async def _run(life: Any, stopping: asyncio.Future[Any]) -> tuple[BaseException | None, bool]:
+    """What ended the app, and whether it was its start; None when it was told to stop."""
     starting = asyncio.ensure_future(life.start())
     ended = asyncio.ensure_future(life.wait_until_stopped())
     try:
-        while not starting.done() and not ended.done() and not stopping.done():
+        while not (starting.done() or ended.done() or stopping.done()):
             await asyncio.wait({starting, ended, stopping}, timeout=_JOIN_NOTICE_S, return_when=asyncio.FIRST_COMPLETED)
-            if not starting.done() and not ended.done():
+            if not starting.done():
                 log.info("Still joining the group")
         if starting.done() and (error := starting.exception()) is not None:
-            return _NotStarted(error) if isinstance(error, KafkaError | OSError) else error
+            return error, True
         await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done() and not life.crashed:
-            return None
-        return life.crash_reason or RuntimeError("the app stopped by itself")
+            return None, False
+        return life.crash_reason or RuntimeError("the app stopped by itself"), False
     finally:
-        for task in (starting, ended):
-            task.cancel()
+        starting.cancel()  # `ended` ends with the stop; cancelled, it would leave tasks of its own behind
 
 
 async def _leave(app: Member, life: Any) -> BaseException | None:
@@ -109,10 +116,6 @@ async def _stop(life: Any, grace_s: float) -> None:
         _end_process(EXIT_STOP_HUNG)
     elif (error := task.exception()) is not None:
         log.debug("The stop of an app that did not run well failed as well: %r", error)
-
-
-def _told(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 def _end_process(code: int) -> None:
@@ -151,31 +154,34 @@ class Watchdog:
         self._seen: dict[TP, tuple[int, int]] = {}  # position and the ticks that it has stood there
         self._unanswered = 0
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
-
-    def start(self) -> None:
-        """Watch the running loop, from a thread of its own."""
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
-        self._thread.start()
+
+    def start(self) -> None:
+        """Watch the loop on which this object was made, from a thread of its own."""
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
         self._done.set()
 
     def _run(self) -> None:
         while not self._done.wait(self._tick_s):
-            if self._unanswered >= self._ticks_max:
-                self._die(f"The main loop is blocked, {self._where()}")
-                return
-            if self._unanswered == 0:
-                try:
-                    self._loop.call_soon_threadsafe(self._sample)
-                except RuntimeError:  # the loop was closed: nothing is left to watch
-                    return
-            self._unanswered += 1
+            self.tick()
+
+    def tick(self) -> None:
+        """One look, from the watchdog's thread."""
+        if self._unanswered >= self._ticks_max:
+            self._die(f"The main loop is blocked, {self._where()}")
+            return
+        if self._unanswered == 0:
+            try:
+                self._loop.call_soon_threadsafe(self._sample)
+            except RuntimeError:  # the loop was closed: nothing is left to watch
+                self._done.set()
+        self._unanswered += 1
 
     def _sample(self) -> None:
-        """Runs on the main loop."""
+        """The same look, on the main loop."""
         self._unanswered = 0
         now = self._progress()
         seen = {}

@@ -26,10 +26,12 @@ from schemas.settings import Settings
 
 from .consumer import Fetched, Thread
 from .group import ConsumerGroup
-from .kafka import fetch_bytes, servers
+from .kafka import LogReader, fetch_bytes, servers
 
 BATCH_RECORDS_MAX = 2_000
 """Records handed over in one call: how long the loop is held by one batch."""
+
+_REACH_S = 5.0
 
 
 class Assignor(PartitionAssignor):
@@ -169,6 +171,11 @@ class GroupApp:
     group: ConsumerGroup
     topics: tuple[str, ...]
     batch_records_max: int
+
+    async def reach(self) -> None:
+        """Raises BrokerAway when Kafka does not answer."""
+        async with LogReader(self.settings, bound_s=_REACH_S) as reader:
+            await reader.cluster_id()
 
     async def leave(self, life: Any) -> None:
         """Let the handler commit as the owner, and hand nothing over any more. In bounded time."""

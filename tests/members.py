@@ -16,9 +16,12 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
 from schemas.ports import TP, Assignment, Record
 from schemas.settings import Settings
 from streams.group import ConsumerGroup
+from streams.kafka import admin
 from streams.lifecycle import run_app
 from streams.producer import LogProducer
 from streams.topics import ensure_topics
@@ -115,6 +118,21 @@ async def produce(settings: Settings, topic: str, partition: int, values: Sequen
         return await last
     finally:
         await producer.drop(5)
+
+
+async def found_configs(settings: Settings, topic: str) -> dict[str, str]:
+    async with admin(settings, 10) as client:
+        answers = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    return {name: value for name, value, *_ in answers[0].resources[0][4]}
+
+
+async def change_configs(settings: Settings, topic: str, **configs: str) -> None:
+    """Change a topic's configs (with _ for the dots of their names); all others go back to the broker's defaults."""
+    wanted = {name.replace("_", "."): value for name, value in configs.items()}
+    async with admin(settings, 10) as client:
+        await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, wanted)])
+    while wanted.items() - (await found_configs(settings, topic)).items():  # noqa: ASYNC110 - it is not ours to signal
+        await asyncio.sleep(0.05)
 
 
 def events(settings: Settings, partition: int = 0) -> TP:
