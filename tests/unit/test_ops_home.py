@@ -105,6 +105,7 @@ def test_a_killed_platform_is_waited_for_until_its_children_have_ended(tmp_path:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         owner.kill()
+        owner.wait()
         with home.taken(tmp_path):
             assert not alive(child)
 
