@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from api.body import Bodies
-from api.errors import FieldError, MethodRefused, ParameterInvalid, PathUnknown, RequestRefused
+from api.errors import FieldError, InternalError, MethodRefused, ParameterInvalid, PathUnknown, RequestRefused
 from api.ids import new_id
 from api.middleware import Edge
 from api.openapi import describe
@@ -71,6 +71,7 @@ def build_app(deps: Deps) -> FastAPI:
     app.add_exception_handler(WorkflowError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _failed)
     app.openapi = lambda: _document(app, deps)  # type: ignore[method-assign]
     return app
 
@@ -91,6 +92,10 @@ def _version() -> str:
 async def _refused(request: Request, error: Exception) -> Problem:
     assert isinstance(error, WorkflowError)
     return Problem(error, request.scope["request_id"])
+
+
+async def _failed(request: Request, error: Exception) -> Problem:  # noqa: ARG001 - the outermost layer logs it
+    return Problem(InternalError(), request.scope["request_id"])
 
 
 async def _invalid(request: Request, error: Exception) -> Problem:

@@ -68,9 +68,10 @@ class Edge:
             answer.status = answer.status or CLIENT_GONE
         except Exception:
             log.exception("request %s failed", request_id, extra={"request_id": request_id})
-            if answer.status:
+            if not answer.status:
+                await Problem(InternalError(), request_id)(scope, receive, answer)
+            elif not answer.complete:
                 raise
-            await Problem(InternalError(), request_id)(scope, receive, answer)
         finally:
             self._running -= 1
             _log(scope, answer.status, request_id, time.perf_counter() - began)
@@ -99,17 +100,20 @@ async def _handle(handler: Handler, request: Request, receive: Receive, answer: 
 class _Answer:
     """The way out: adds the request id and remembers the status."""
 
-    __slots__ = ("_id", "_send", "status")
+    __slots__ = ("_id", "_send", "complete", "status")
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self._id = (b"x-request-id", request_id.encode("latin-1"))
         self.status = 0
+        self.complete = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"].append(self._id)
+        else:
+            self.complete = not message.get("more_body", False)
         await self._send(message)
 
 

@@ -36,7 +36,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _problem(status: int) -> dict[str, Any]:
-    codes = [code for code, kind in PROBLEMS.items() if kind.status == status]
+    codes = ["internal_error"] if status == 500 else [code for code, kind in PROBLEMS.items() if kind.status == status]
     schema = {"$ref": _COMPONENTS.format(model="ProblemBody")}
     response: dict[str, Any] = {
         "description": f"Problem: {', '.join(codes)}",
@@ -92,9 +92,13 @@ def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
 
 
 def _complete(operation: dict[str, Any], settings: Settings) -> None:
+    responses: dict[str, Any] = operation["responses"]
+    if "ValidationError" in str(responses.get("422")):  # FastAPI's own; parameters are refused with 400 here
+        del responses["422"]
+    responses["500"] = _problem(500)
     for parameter in operation.get("parameters", []):
         if parameter["name"] == "limit":
             parameter["schema"] = {"type": "integer", "minimum": 1, "maximum": settings.workflow_page_items_max}
-    for response in operation["responses"].values():
+    for response in responses.values():
         named = {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
         response["headers"] = response.get("headers", {}) | named

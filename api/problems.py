@@ -22,9 +22,12 @@ class ProblemType(NamedTuple):
     retry_after_s: int | None = None
 
 
-_OWN_PROCESS: Final = (
-    "It is met by a worker, a projector or a command, and stands here because its code is the same everywhere."
-)
+def _elsewhere(title: str, meaning: str, fix: str) -> ProblemType:
+    """A kind that no request meets. It has a page because its code is the same on every surface."""
+    return ProblemType(
+        500, title, meaning, "It is met by a worker, a projector or a command, not by a request to the API.", fix
+    )
+
 
 PROBLEMS: Final[Mapping[str, ProblemType]] = {
     # what a client can mend
@@ -218,83 +221,63 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "See `detail`.",
         "Report it with the `request_id`.",
     ),
-    # what is met elsewhere
-    "bad_setting": ProblemType(
-        500,
-        "Bad setting",
-        "A setting has a value with which the process cannot start.",
-        _OWN_PROCESS,
-        "Change the named setting and start again.",
+    # what other processes meet
+    "bad_setting": _elsewhere(
+        "Bad setting", "A setting has a value with which the process cannot start.", "Change it, and start again."
     ),
-    "topic_mismatch": ProblemType(
-        500,
+    "topic_mismatch": _elsewhere(
         "Topic mismatch",
-        "A topic is not configured as the platform needs it.",
-        _OWN_PROCESS,
+        "A topic is not configured as needed.",
         "Do what the message says; nothing is changed by itself.",
     ),
-    "stale_position": ProblemType(
-        500,
-        "Stale position",
-        "Two projectors worked on one partition; one of them stepped back.",
-        _OWN_PROCESS,
-        "Nothing: it reads on from where the tables stand.",
+    "stale_position": _elsewhere(
+        "Stale position", "Two projectors worked on one partition; one stepped back.", "Nothing: it reads on."
     ),
-    "not_co_partitioned": ProblemType(
-        500,
-        "Partitions split",
-        "A worker was given commands without their events.",
-        _OWN_PROCESS,
-        "Run the same version in the whole consumer group.",
+    "store_refused": _elsewhere(
+        "Store refused",
+        "The tables do not take what the log says.",
+        "If they were changed by hand, run `workflow rebuild`.",
     ),
-    "event_unreadable": ProblemType(
-        500,
+    "not_co_partitioned": _elsewhere(
+        "Partitions split", "A worker was given commands without their events.", "Run one version in the whole group."
+    ),
+    "event_unreadable": _elsewhere(
         "Event unreadable",
-        "A record of the log is no event; it is counted and passed over.",
-        _OWN_PROCESS,
+        "A record of the log is no event; it is passed over.",
         "Find who else writes to workflow.events.",
     ),
-    "expression_fault": ProblemType(
-        500,
+    "expression_fault": _elsewhere(
         "Expression failed",
-        "An expression of a step's config could not be evaluated; the step fails with this code.",
-        _OWN_PROCESS,
-        "See the run's `error`; test for missing keys with has(…).",
+        "An expression of a step's config has no value.",
+        "See the run's `error`; test for keys with has(…).",
     ),
-    "embedded_part_missing": ProblemType(
-        500,
-        "Part missing",
-        "A package of the embedded servers is not installed.",
-        _OWN_PROCESS,
-        "Run `make setup`.",
+    "body_refused": _elsewhere(
+        "Webhook's answer refused", "A step got an answer that it cannot keep.", "See the run's `error`."
     ),
-    "download_failed": ProblemType(
-        500,
-        "Download failed",
-        "The embedded Kafka could not be downloaded.",
-        _OWN_PROCESS,
-        "Check the network and start again.",
+    "embedded_part_missing": _elsewhere(
+        "Part missing", "A package of the embedded servers is not installed.", "Run `make setup`."
     ),
-    "server_not_started": ProblemType(
-        500,
-        "Server not started",
-        "An embedded server did not start.",
-        _OWN_PROCESS,
-        "Its log, named in the message, says why.",
+    "download_failed": _elsewhere(
+        "Download failed", "The embedded Kafka could not be downloaded.", "Check the network, and start again."
     ),
-    "home_in_use": ProblemType(
-        500,
-        "Folder in use",
-        "A platform already runs in this folder.",
-        _OWN_PROCESS,
-        "Stop it, or take another folder with --home.",
+    "server_not_started": _elsewhere(
+        "Server not started", "An embedded server did not start.", "Its log, named in the message, says why."
     ),
-    "home_unusable": ProblemType(
-        500,
-        "Folder unusable",
-        "The platform's folder cannot be used.",
-        _OWN_PROCESS,
-        "Take another folder with --home.",
+    "start_interrupted": _elsewhere(
+        "Start interrupted", "The platform was stopped before all of it ran.", "Start it again."
+    ),
+    "port_taken": _elsewhere("Port taken", "Another process listens on the port.", "Stop it, or choose another port."),
+    "password_refused": _elsewhere(
+        "Password refused", "PostgreSQL does not let the user in.", "Set POSTGRES_USER and POSTGRES_PASSWORD."
+    ),
+    "no_platform": _elsewhere(
+        "No platform", "No platform has started in this folder.", "Start one with `workflow up`."
+    ),
+    "home_in_use": _elsewhere(
+        "Folder in use", "A platform already runs in this folder.", "Stop it, or take another one with --home."
+    ),
+    "home_unusable": _elsewhere(
+        "Folder unusable", "The platform's folder cannot be used.", "Take another one with --home."
     ),
 }
 
