@@ -8,7 +8,7 @@ Faust's own bookkeeping of offsets is not used: positions, pauses and commits be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,17 @@ class Consumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> Thread:
         return Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def threadsafe_partitions_revoked(self, _: Any, revoked: Any) -> None:
+        await self._on_main_loop(self.on_partitions_revoked(revoked))
+
+    async def threadsafe_partitions_assigned(self, _: Any, assigned: Any, generation_id: int = 0) -> None:
+        await self._on_main_loop(self.on_partitions_assigned(assigned, generation_id))
+
+    async def _on_main_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        """Called on the thread. Not through Faust's queue of calls: it is closed before the thread, which would then wait
+        for its answer for ever."""
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
 
     def stop_flow(self) -> None:
         super().stop_flow()
@@ -130,6 +141,9 @@ class GroupFaust(faust.App):
         brokers = [URL(f"kafka://{server}") for server in servers(settings)]
         super().__init__(group.name, broker=brokers, **faust_kwargs(settings))
         self.transport = Transport(brokers, self)
+
+    def _on_rebalance_when_stopped(self) -> None:
+        """Nothing: the stop that is under way also leaves the group, for which it needs its connections."""
 
     def _create_directories(self) -> None:
         """None: nothing is kept on disk."""
