@@ -26,7 +26,7 @@ def follow(
 ) -> Answer:
     """The run as it ended; `on_event(event, the one before)` is called for each event meanwhile.
 
-    An API that goes away is given AWAY_WITHIN_S to come back. Raises CommandFailed with WAITED_TOO_LONG after `timeout_s`.
+    An API that goes away, or tables that are behind, are given AWAY_WITHIN_S to come. Raises CommandFailed with WAITED_TOO_LONG after `timeout_s`.
     """
     started = time.monotonic()
     last: Event | None = None
@@ -79,6 +79,6 @@ def _patiently(ask: Callable[[], Answer]) -> Answer:
         try:
             return ask()
         except CommandFailed as failed:
-            if failed.code is not Exit.SERVER_AWAY or time.monotonic() > deadline:
+            if failed.code not in (Exit.SERVER_AWAY, Exit.WAITED_TOO_LONG) or time.monotonic() > deadline:
                 raise
             time.sleep(POLL_MAX_S)
