@@ -104,7 +104,6 @@ class EffectRunner(Generic[Request]):
         if self._running.get(key) is not task:
             return
         del self._running[key]
-        if not self._stopped:
-            self._fill()
+        self._fill()
         if not task.cancelled():
             self._on_result(key, task.result())

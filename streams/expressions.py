@@ -69,7 +69,7 @@ def heavy(sources: Iterable[str], roots: Roots) -> bool:
         if _MATCHES.search(source) or any(_longest(value) > LIGHT_ITEMS_MAX for value in data.values()):
             return True
         width = len(source) + max(1, len(named)) * len(jsontext.dumps(data))
-        work += min(width, LIGHT_WORK_MAX) ** (1 + len(_MULTIPLIES.findall(source)))
+        work += min(width, LIGHT_WORK_MAX + 1) ** (1 + len(_MULTIPLIES.findall(source)))
         if work > LIGHT_WORK_MAX:
             return True
     return False

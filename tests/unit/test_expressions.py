@@ -194,6 +194,13 @@ def test_what_may_take_long_or_much_memory_is_heavy(source: str) -> None:
     assert heavy([source], LARGE)
 
 
+def test_each_time_that_a_root_is_named_counts() -> None:
+    """One copy of a value is light, 400 of it are not."""
+    roots: dict[str, JSON] = {"payload": {"text": "x" * 10_000}}
+    assert not heavy(["[payload]"], roots)
+    assert heavy(["[" + ",".join(["payload"] * 400) + "]"], roots)
+
+
 def test_many_light_expressions_are_heavy_together() -> None:
     """The bound is on all sources of a step."""
     sources = [f"size(payload.text) + {n}" for n in range(5)]
@@ -272,6 +279,18 @@ async def test_apart_a_process_that_somebody_killed_is_replaced(apart: ApartEval
     assert not apart._idle, "at work"
     os.kill(process.pid, signal.SIGKILL)
     assert await at_work == {"3": 3}
+
+
+async def test_apart_processes_that_died_while_idle_are_not_asked() -> None:
+    """However many of them there are."""
+    evaluator = ApartEvaluator(processes=2)
+    await asyncio.gather(evaluator.evaluate(["1"], {}), evaluator.evaluate(["2"], {}))
+    assert len(evaluator._idle) == 2
+    for process in evaluator._idle:
+        process.kill()
+        await process.wait()
+    assert await evaluator.evaluate(["3"], {}) == {"3": 3}
+    await evaluator.close()
 
 
 async def test_apart_a_cancelled_evaluation_leaves_no_process_behind(apart: ApartEvaluator) -> None:
