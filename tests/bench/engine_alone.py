@@ -1,5 +1,4 @@
 """An engine on a log that is a list: everything it asks for is answered at once, so only its own work is measured."""
-# ruff: noqa: ARG002 - a World is told more than is needed here
 
 from __future__ import annotations
 
