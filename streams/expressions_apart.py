@@ -61,6 +61,8 @@ class ApartEvaluator:
         async with self._turns:
             answers = await self._ask(request)
         if isinstance(answers, str):
+            if len(sources) > 1:
+                answers = answers.replace("it ", "it or an expression beside it ", 1)
             return {source: ExpressionFailed(source, answers) for source in sources}
         return {
             source: value if message is None else ExpressionFailed(source, message)

@@ -260,6 +260,14 @@ async def test_apart_a_hostile_expression_is_an_ordinary_failure(apart: ApartEva
     assert await apart.evaluate(["1 + 1"], {}) == {"1 + 1": 2}
 
 
+async def test_apart_a_process_that_is_lost_costs_all_sources_of_the_step(apart: ApartEvaluator) -> None:
+    """The failure of each says that it may be another's."""
+    values = await apart.evaluate(["1 + 1", HOSTILE["a regular expression of many states"]], LARGE)
+    assert {str(getattr(value, "message", value)) for value in values.values()} == {
+        "it or an expression beside it took longer than 1 s"
+    }
+
+
 async def test_apart_the_others_wait_for_their_turn(apart: ApartEvaluator) -> None:
     """More evaluations than processes are carried out one after the other, none is lost."""
     hostile = HOSTILE["a regular expression of many states"]
