@@ -45,7 +45,7 @@ format: setup
 	@$(BIN)/ruff format .
 
 bench: setup
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.bench --json bench.json $(ARGS)
 
 up: setup
 	@$(COMPOSE) up --build --detach --wait $(ARGS)
