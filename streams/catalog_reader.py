@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ STUCK_S: Final = 5.0
 PULSE_S: Final = 2.0
 _POLL_MS: Final = 200
 _BACKOFF_S: Final = 0.5
+_MADE_MAX: Final = 1_000
 
 
 class CatalogReader:
@@ -48,6 +50,7 @@ class CatalogReader:
         self._moved = asyncio.Event()
         self._defining = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._made: OrderedDict[int, Defined] = OrderedDict()  # offset → the version that the record there made
         self._failure: WorkflowError | None = None
         self._stuck = asyncio.Event()
         self.away: str | None = "not asked yet"
@@ -122,21 +125,19 @@ class CatalogReader:
                 newest = self._catalog.get(definition["id"])
                 if newest is not None and _equal(newest.definition, definition):
                     return newest, False
-                made = await self._try(definition, 1 if newest is None else newest.version + 1, self._append)
+                made = await self._try(definition, self._append)
                 if made is not None:
                     return made, True
         finally:
             self._defining.release()
 
-    async def _try(self, definition: dict[str, Any], version: int, append: Append) -> Defined | None:
+    async def _try(self, definition: dict[str, Any], append: Append) -> Defined | None:
         """Append the next version and read it back; None when somebody else's record stands before it."""
-        now = time_text(self._clock())
-        value = self._catalog.next_record(definition, now)
+        value = self._catalog.next_record(definition, time_text(self._clock()))
         offset = await append(self._tp.topic, self._tp.partition, definition["id"].encode(), value)
         if not await self.reach(offset + 1, ANSWER_S):
             raise OutcomeUnknown(reason="the definition was written, but could not be read back in time")
-        made = self._catalog.get(definition["id"], version)
-        return made if made is not None and made.defined_at == now and _equal(made.definition, definition) else None
+        return self._made.get(offset)
 
     def _no_answer(self, reason: str) -> BrokerAway:
         return BrokerAway(address=self._settings.kafka_bootstrap_servers, reason=reason)
@@ -171,7 +172,11 @@ class CatalogReader:
     def _fold(self, fetched: Client) -> None:
         for records in fetched.values():
             for record in records:
-                self._catalog.fold(record.offset, record.value)
+                made = self._catalog.fold(record.offset, record.value)
+                if made is not None:
+                    self._made[record.offset] = made
+                    if len(self._made) > _MADE_MAX:
+                        self._made.popitem(last=False)
             self._wake()
 
     def _wake(self) -> None:

@@ -73,7 +73,7 @@ class Definitions:
         while self.behind:
             self.catalog.fold(self.position, self.behind.pop(0))
 
-    async def reach(self, position: int, timeout_s: float) -> bool:  # noqa: ARG002 - the port's
+    async def reach(self, position: int, timeout_s: float) -> bool:
         await self.level()
         return self.position >= position
 
