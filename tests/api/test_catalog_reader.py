@@ -19,6 +19,7 @@ from streams import catalog_reader
 from streams.catalog_reader import CatalogReader
 from streams.topics import ensure_topics
 from tests import servers
+from tests.api.world import until
 
 
 @pytest.fixture
@@ -126,6 +127,7 @@ async def test_records_that_are_no_facts_are_passed_over(ours: Settings) -> None
     assert (defined.version, created) == (3, True)
 
 
+@pytest.mark.slow
 async def test_a_broker_that_dies_and_comes_back(own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Questions end in bounded time; known definitions stay; afterwards the reader follows on by itself."""
     monkeypatch.setattr(catalog_reader, "PULSE_S", 0.2)
@@ -140,9 +142,7 @@ async def test_a_broker_that_dies_and_comes_back(own_kafka: KafkaServer, monkeyp
         with pytest.raises((BrokerAway, OutcomeUnknown)):
             await one.define(definition("dead"))
         assert (one.get("greet") or one.newest()[0]).definition["description"] == "before"
-        async with asyncio.timeout(10):
-            while one.away is None:
-                await asyncio.sleep(0.05)
+        await until(lambda: one.away is not None)
         await asyncio.to_thread(own_kafka.start)
         async with asyncio.timeout(60):
             while True:

@@ -62,8 +62,9 @@ async def stored(settings: Settings) -> dict[int, list[str]]:
         for tp, end in (await reader.end_offsets(tps)).items():
             async for records in reader.read(tp, 0, end):
                 for record in records:
-                    assert record.key == orjson.loads(record.value or b"")["run_id"].encode()
-                    found.setdefault(tp.partition, []).append(record.key.decode())
+                    run_id = orjson.loads(record.value or b"")["run_id"]
+                    assert record.key == run_id.encode()
+                    found.setdefault(tp.partition, []).append(run_id)
     return found
 
 
@@ -99,6 +100,7 @@ async def test_without_a_broker_nothing_is_written(tmp_path: object) -> None:
         assert sender.away is not None
 
 
+@pytest.mark.slow
 async def test_a_broker_that_dies_and_comes_back(alone: Settings, own_kafka: KafkaServer) -> None:
     """While it is dead sends are refused, cleanly; when it is back they go on by themselves."""
     async with sending(alone) as sender:
@@ -112,6 +114,7 @@ async def test_a_broker_that_dies_and_comes_back(alone: Settings, own_kafka: Kaf
     assert await stored(alone) == {0: ["before", "after"]}
 
 
+@pytest.mark.slow
 async def test_a_frozen_broker_leaves_one_outcome_unknown(alone: Settings, own_kafka: KafkaServer) -> None:
     """What had begun is of unknown outcome after the bound; what comes later is refused without being sent, and once the
     broker goes on nothing of either is written behind the answers' back but what it had received before."""
@@ -134,6 +137,7 @@ async def test_a_frozen_broker_leaves_one_outcome_unknown(alone: Settings, own_k
     assert ids in (["before", "unknown", "after"], ["before", "after"])
 
 
+@pytest.mark.slow
 async def test_a_batch_of_which_a_part_is_unknown_is_unknown(alone: Settings, own_kafka: KafkaServer) -> None:
     """All of it is called unknown."""
     async with sending(alone) as sender:

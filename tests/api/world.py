@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -187,6 +188,13 @@ def make_world(**settings: Any) -> World:
     return World(Settings(**{**fast, **settings}))
 
 
+async def until(holds: Callable[[], bool], within_s: float = 10.0) -> None:
+    """Return when it holds; TimeoutError when it does not in time."""
+    async with asyncio.timeout(within_s):
+        while not holds():  # noqa: ASYNC110 - what is watched has no event
+            await asyncio.sleep(0.01)
+
+
 def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     """The problem document of an answer, after a look at its outside."""
     body: dict[str, Any] = response.json()
@@ -202,6 +210,3 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
 def pointers(body: dict[str, Any]) -> list[str]:
     """Where the errors of a problem are."""
     return [error["pointer"] for error in body["errors"]]
-
-
-Make = Callable[..., World]

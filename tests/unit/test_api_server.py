@@ -15,7 +15,7 @@ from api.http_server import HttpServer, bind
 from api.ports import Component, Outgoing, ReadyReport
 from api.probes_server import serve_probes
 from schemas.errors import BadSetting
-from tests.api.world import World, make_world
+from tests.api.world import World, make_world, until
 
 START = b'{"workflow_id": "greet"}'
 HEAD = b"POST /api/v1/trigger HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 24\r\n"
@@ -53,7 +53,7 @@ async def talk(server: HttpServer, *pieces: bytes) -> bytes:
     reader, writer = await connect(server)
     for piece in pieces:
         writer.write(piece)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.001)
     said = b""
     try:
         async with asyncio.timeout(2):
@@ -83,12 +83,17 @@ async def test_an_endless_header_is_cut(world: World, server: HttpServer) -> Non
     """A header that never ends is answered with 431 while it comes in, instead of being kept."""
     reader, writer = await connect(server)
     writer.write(HEAD + b"X-Long: ")
-    with pytest.raises(ConnectionError):
-        for _ in range(1_000):
+    refused = False
+    for _ in range(1_000):
+        try:
             writer.write(b"x" * 16_384)
             await writer.drain()
-            if reader.at_eof():
-                raise ConnectionError
+        except ConnectionError:
+            refused = True
+        if refused or reader.at_eof():
+            break
+    else:
+        pytest.fail("16 MB of one header were taken")
     writer.close()
     assert world.sent == []
 
@@ -136,9 +141,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_starts_nothing(
     await writer.drain()
     await asyncio.sleep(0.05)
     writer.transport.abort()
-    async with asyncio.timeout(2):
-        while not any(" 499 " in record.getMessage() for record in caplog.records):
-            await asyncio.sleep(0.01)
+    await until(lambda: any(" 499 " in record.getMessage() for record in caplog.records))
     assert world.sent == []
     assert [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR] == []
 
@@ -178,7 +181,7 @@ async def test_a_port_in_use_is_a_bad_setting(server: HttpServer) -> None:
     port = httpx.URL(server.address).port or 0
     with pytest.raises(BadSetting, match=f"API_PORT={port} cannot be used: the port is in use"):
         bind("127.0.0.1", port, setting="API_PORT")
-    with pytest.raises(BadSetting, match="API_HOST|API_PORT"):
+    with pytest.raises(BadSetting, match="API_PORT"):
         bind("203.0.113.1", 0, setting="API_PORT")
 
 
