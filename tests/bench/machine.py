@@ -13,6 +13,9 @@ from typing import Any, Final
 
 import psutil
 
+from ops.embedded.jars import kafka_version
+from ops.embedded.postgres import binaries
+
 PACKAGES: Final = ("aiokafka", "asyncpg", "faust-streaming", "fastapi", "orjson", "pydantic", "uvicorn", "uvloop")
 
 
@@ -28,7 +31,12 @@ def describe(data: Path) -> dict[str, Any]:
             "system": f"{platform.system()} {platform.release()}",
             "filesystem": _filesystem(data),
         },
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            "kafka": kafka_version(),
+            "postgresql": _output(str(binaries() / "postgres"), "--version").rpartition(" ")[2],
+            **{package: version(package) for package in PACKAGES},
+        },
     }
 
 
@@ -69,12 +77,9 @@ def _filesystem(folder: Path) -> str:
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=10,
-        cwd=Path(__file__).parent,
-    )
-    return done.stdout.strip() or "unknown"
+    return _output("git", "describe", "--always", "--dirty", "--abbrev=12") or "unknown"
+
+
+def _output(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10, cwd=Path(__file__).parent)
+    return done.stdout.strip()
