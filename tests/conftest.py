@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,10 +11,23 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from ops.embedded import jars
 from ops.embedded.kafka import KafkaServer
 from ops.embedded.postgres import PostgresServer
+from ops.errors import DownloadFailed
 from schemas.settings import Settings
 from tests import servers
+
+
+SERVERLESS = {"unit", "property", "simulation"}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch Kafka's jars before the first test, whose timeout is no measure of the network."""
+    if all(SERVERLESS & set(item.path.parts) for item in session.items) or "KAFKA_BOOTSTRAP_SERVERS" in os.environ:
+        return
+    with contextlib.suppress(DownloadFailed):  # the tests that need them will say so
+        jars.install(jars.cache_folder(), lambda line: print(f"\n{line}", flush=True))
 
 
 @pytest.fixture(scope="session")
