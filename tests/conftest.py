@@ -18,7 +18,6 @@ from ops.errors import DownloadFailed
 from schemas.settings import Settings
 from tests import servers
 
-
 SERVERLESS = {"unit", "property", "simulation"}
 
 
