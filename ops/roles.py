@@ -26,6 +26,17 @@ T = TypeVar("T")
 RETRY_S: Final = 0.5
 PROGRESS_S: Final = 2.0
 
+_QUIET: Final = {
+    "aiokafka": logging.CRITICAL,  # what it calls an error is a broker that is away, and our own lines tell of that
+    "faust": logging.ERROR,
+    "mode": logging.ERROR,
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "uvicorn": logging.WARNING,
+    "streams.consumer": logging.WARNING,  # Faust's services log by the module of their class
+    "streams.transport": logging.WARNING,
+}
+
 Main = Callable[[Settings, asyncio.Event], Awaitable[int]]
 
 
@@ -99,8 +110,8 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if settings.log_format == "json" else _Text())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
-    for noisy in ("aiokafka", "faust", "mode", "httpx", "httpcore", "uvicorn.access"):
-        logging.getLogger(noisy).setLevel(logging.ERROR if noisy != "httpx" else logging.WARNING)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
 
 
 class _Text(logging.Formatter):
@@ -119,7 +130,9 @@ class _Json(_Text):
     def format(self, record: logging.LogRecord) -> str:
         fields = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name}
         fields |= {"message": record.getMessage(), "pid": str(record.process)}
-        fields |= {key: str(value) for key, value in vars(record).items() if key in {"request_id", "run_id", "partition"}}
+        fields |= {
+            key: str(value) for key, value in vars(record).items() if key in {"request_id", "run_id", "partition"}
+        }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return json.dumps(fields)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection
 
 from api.ports import Component, ReadyReport
-from api.probes_server import serve_probes
+from ops.member import run_member
 from ops.roles import clock, new_token, process_name, until_there
 from projections.stores import open_store
 from schemas.errors import BrokerAway
@@ -17,13 +17,11 @@ from streams.catalog_reader import CatalogReader
 from streams.evaluator import RunEvaluator
 from streams.expressions_apart import ApartEvaluator
 from streams.kafka import LogReader
-from streams.lifecycle import GroupProgress, Watchdog, run_app
-from streams.outlet import Outlet
+from streams.outlet import MakeProducer, Outlet
 from streams.producer import LogProducer
 from streams.resolver import Resolver
 from streams.steps import StepEffects
 from streams.topics import delete_decided, ensure_topics
-from streams.transport import build_app
 from streams.webhook import new_client
 from streams.worker import Parts, Worker
 
@@ -40,7 +38,7 @@ async def worker(settings: Settings, stop: asyncio.Event) -> int:
     client = new_client(connections_max=settings.workflow_effects_max)
     evaluator = RunEvaluator(ApartEvaluator())
     member: list[Worker] = []
-    outlet = Outlet(_producers(settings), lambda: member[0].lost_producer())
+    outlet = Outlet(_producers(settings), lambda: member[0].lost_producer())  # noqa: PLW0108 - made below
     try:
         await until_there(lambda: ensure_topics(settings), stop, "the topics are not there yet")
         await until_there(store.migrate, stop, "the tables are not there yet")
@@ -69,34 +67,24 @@ async def worker(settings: Settings, stop: asyncio.Event) -> int:
 
 
 async def _run(settings: Settings, one: Worker, catalog: CatalogReader, stop: asyncio.Event) -> int:
-    topics = [settings.topics.trigger, settings.topics.events]
-    app = build_app(settings, group=settings.kafka_consumer_group, topics=topics, handler=one)
-    one.connect(app.group)
-    left, failed = asyncio.Event(), list[BaseException]()
-
-    def fail(error: BaseException) -> None:
-        failed.append(error)
-        left.set()
-
-    one.on_failure = fail  # type: ignore[method-assign]
-    progress = GroupProgress(app.group, one.parts.reader, lambda: _excused(settings, one))
-    dog = Watchdog(progress, stall_s=settings.workflow_watchdog_s)
+    leave = asyncio.Event()
     background = [
         asyncio.ensure_future(one.parts.outlet.start()),
-        asyncio.ensure_future(progress.run(2.0)),
-        asyncio.ensure_future(_drain(one, stop, left, settings.workflow_stop_grace_s)),
+        asyncio.ensure_future(_drain(one, stop, leave, settings.workflow_stop_grace_s)),
         asyncio.ensure_future(_tidy(settings, one)),
     ]
-    probes = await serve_probes("127.0.0.1", settings.workflow_health_port, lambda: _report(one, catalog, stop))
-    dog.start()
-    one.start()
     try:
-        code = await run_app(app, left, grace_s=settings.workflow_stop_grace_s)
-        return 1 if failed else code
+        return await run_member(
+            settings,
+            one,
+            group=settings.kafka_consumer_group,
+            reader=one.parts.reader,
+            excused=lambda: _excused(settings, one),
+            report=lambda: _report(one, catalog, stop),
+            leave=leave,
+        )
     finally:
-        dog.stop()
         one.close()
-        await probes.stop()
         for task in background:
             task.cancel()
 
@@ -112,7 +100,9 @@ async def _tidy(settings: Settings, one: Worker) -> None:
     while True:
         await asyncio.sleep(3600)
         offsets = {
-            TP(settings.topics.trigger, n): part.safe_commands() for n, part in one.engine.partitions.items() if part.owner
+            TP(settings.topics.trigger, n): part.safe_commands()
+            for n, part in one.engine.partitions.items()
+            if part.owner
         }
         try:
             keep_s = settings.workflow_command_retention_days * 86_400
@@ -121,7 +111,7 @@ async def _tidy(settings: Settings, one: Worker) -> None:
             log.warning("old commands are not deleted now: %s", away)
 
 
-def _producers(settings: Settings) -> Callable[..., object]:
+def _producers(settings: Settings) -> MakeProducer:
     async def make(on_lost: Callable[[Exception], None]) -> Producer:
         producer = LogProducer(settings, deadline_s=settings.workflow_append_timeout_s, on_lost=on_lost)
         await producer.start()
@@ -156,6 +146,7 @@ def _report(one: Worker, catalog: CatalogReader, stop: asyncio.Event) -> ReadyRe
     }
     for number, mismatch in one.mismatches.items():
         components[f"partition {number}"] = Component("degraded", mismatch.message)
-    status = "draining" if stop.is_set() else "ready" if all(c.state == "ok" for c in components.values()) else "degraded"
+    status = (
+        "draining" if stop.is_set() else "ready" if all(c.state == "ok" for c in components.values()) else "degraded"
+    )
     return ReadyReport(not stop.is_set(), status, components)
-

@@ -61,7 +61,7 @@ def _step(step: dict[str, Any]) -> StepPlan:
     return StepPlan(
         name=step["name"],
         type=step["type"],
-        config=config,
+        config=config if sources else templates.render(config, {}),  # type: ignore[arg-type]
         expressions=sources,
         delay_s=durations.seconds(config["duration"]) if step["type"] == "delay" and not sources else None,
         timeout_s=None if timeout is None else durations.seconds(timeout),

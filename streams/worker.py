@@ -97,6 +97,8 @@ class Worker:
         """partition → why it waits for the store"""
         self.skew_s = 0.0
         """broker's append time minus our clock, at the last event read that was fresh"""
+        self.on_failure: Callable[[BaseException], None] = _raise
+        """told of what nobody handled: the process has to end"""
         self._group: Group | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._alarm: asyncio.TimerHandle | None = None
@@ -406,15 +408,12 @@ class Worker:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("a task of the worker failed; the process ends", exc_info=error)
-            self.failed = error
             self.on_failure(error)
-
-    failed: BaseException | None = None
-
-    def on_failure(self, error: BaseException) -> None:
-        """Replaced by whoever runs the process: what nobody handled ends it."""
-        raise error
 
 
 def _ignore(_offset: int | None, _error: Exception | None) -> None:
     """An append is settled by being read back; that it failed is told by the producer's loss."""
+
+
+def _raise(error: BaseException) -> None:
+    raise error
