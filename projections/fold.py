@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 import orjson
 
-from projections.rows import clean_text, unshowable
+from projections.rows import clean_text
 from schemas import rule
 from schemas.events import PARTITION_TAKEN, SHAPES, Envelope, decode
 from schemas.identity import RUN_ID, digest
 from schemas.ports import Record
 from schemas.run import EVOLVE_VERSION, Run, extend
 from schemas.store import Batch, HistoryRow, Mark, RunRow, Tip
-from schemas.views import RunView, run_view
+from schemas.views import run_view
 
 _WAITS: Final = "waits"
 NEVER_SAVED: Final = 0
@@ -48,9 +49,11 @@ class PartitionFold:
         self.runs = {run.id: run for run in runs}
         self.asks = ""
         """the run of which `take` must be told before it can go on"""
-        self._start = self.position
+        self.start = self.position
+        """where the store stands: the position of the last batch"""
         self._ended: set[str] = set()
         self._touched: dict[str, _Touched] = {}
+        self._rows: list[RunRow] = []
         self._history: list[HistoryRow] = []
         self._orphans: Counter[str] = Counter()
 
@@ -58,6 +61,11 @@ class PartitionFold:
     def mark(self) -> Mark:
         """Where the fold stands."""
         return Mark(self.position, self.epoch, self.digest, self.cluster_id)
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything that was taken was collected by `batch`."""
+        return self.start == self.position
 
     def unknown(self, records: Iterable[Record]) -> set[str]:
         """Ids of runs that the records may begin, by their keys: the store must say whether they are new."""
@@ -141,14 +149,20 @@ class PartitionFold:
         self.asks = run_id
         return _WAITS
 
+    def prepare(self, runs_max: int) -> bool:
+        """Make the rows of up to so many of the runs that changed; whether there are more. `batch` makes what is left."""
+        names = list(islice(self._touched, runs_max))
+        self._rows += [_row(self.partition, self._touched.pop(name)) for name in names]
+        return bool(self._touched)
+
     def batch(self) -> Batch:
         """What the records taken since the last batch come to."""
-        start, self._start = self._start, self.position
-        touched, self._touched = self._touched, {}
+        self.prepare(len(self._touched))
+        start, self.start = self.start, self.position
+        rows, self._rows = self._rows, []
         history, self._history = self._history, []
         orphans, self._orphans = self._orphans, Counter()
         self._ended = set()
-        rows = [_row(self.partition, each) for each in touched.values()]
         return Batch(self.partition, start, self.mark, rows, history, orphans)
 
 
@@ -156,20 +170,9 @@ def _row(partition: int, touched: _Touched) -> RunRow:
     run = touched.run
     done = run.phase == "done"
     state, version = (None, EVOLVE_VERSION) if done else _state(run)
-    view, reason = _view(run)
-    return RunRow(
-        run.id,
-        partition,
-        touched.first_offset,
-        touched.last_offset,
-        run.seq,
-        run.tip or "",
-        done,
-        state,
-        version,
-        reason,
-        view,
-    )
+    first, last = touched.first_offset, touched.last_offset
+    reason = None if run.set_aside is None else clean_text(run.set_aside)
+    return RunRow(run.id, partition, first, last, run.seq, run.tip or "", done, state, version, reason, run_view(run))
 
 
 def _state(run: Run) -> tuple[bytes, int]:
@@ -177,20 +180,6 @@ def _state(run: Run) -> tuple[bytes, int]:
         return run.dump(), EVOLVE_VERSION
     except orjson.JSONEncodeError:
         return b"", NEVER_SAVED
-
-
-def _view(run: Run) -> tuple[RunView | None, str | None]:
-    """What is shown of the run and why it is set aside; no view where its columns must stand still."""
-    try:
-        view = run_view(run)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        return None, clean_text(run.set_aside or f"it cannot be shown: {type(error).__name__} {error}")
-    problem = unshowable(view)
-    if problem is not None:
-        return None, clean_text(run.set_aside or problem)
-    if run.set_aside is not None:
-        view["set_aside"] = clean_text(run.set_aside)
-    return view, view["set_aside"]
 
 
 def refold(run_id: str, values: Iterable[bytes]) -> Run:

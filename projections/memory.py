@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final, Literal, Self
 
 from projections.fold import refold
-from projections.rows import UNSHOWN, Chain, columns, instant_us, stored_pending, stored_run
+from projections.rows import Chain, columns, instant_us, stored_pending, stored_run
 from projections.tables import Audit, StoredRow
 from schemas.errors import StalePosition
 from schemas.position import Position
@@ -122,8 +122,6 @@ class MemoryStore:
             old = data.runs.get(row.run_id)
             if old is not None:
                 chain = chain._replace(first_offset=old.chain.first_offset)
-                shown = shown or old.shown
-            shown = shown or UNSHOWN
             data.runs[row.run_id] = StoredRow(chain, shown)
             data.place(row.run_id, shown.created_us)
             data.pending.pop(row.run_id, None)

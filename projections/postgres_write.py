@@ -17,6 +17,8 @@ REFUSED_MAX: Final = 10_000
 """Runs remembered as refused; one that was forgotten is found again by bisecting."""
 
 Row = tuple[Chain, Shown | None]
+"""Without the second part only the chain is written: the columns of a run that the store refuses stand still."""
+REFUSES: Final = "the store refuses its columns"
 
 if TYPE_CHECKING:
     from projections.database import Connection
@@ -34,12 +36,13 @@ class Rows:
         self.began: list[str] = []
         for row in batch.runs:
             chain, shown = columns(row)
+            each: Row = (chain, shown)
             if chain.run_id in refused:
-                chain, shown = chain._replace(set_aside=chain.set_aside or refused[chain.run_id]), None
+                each = (chain._replace(set_aside=chain.set_aside or refused[chain.run_id]), None)
             if chain.first_offset is None:
-                self.known.append((chain, shown))
+                self.known.append(each)
             else:
-                self.new.append((chain, shown))
+                self.new.append(each)
                 self.began.append(chain.run_id)
 
 
@@ -137,7 +140,7 @@ async def _quarantine(
     chain, shown = row
     if shown is None:
         raise StoreRefused(what=f"run {chain.run_id!r}: {poison}") from poison
-    reason = clean_text(f"the store refuses its columns: {poison}")
+    reason = clean_text(f"{REFUSES}: {poison}")
     if len(refused) >= REFUSED_MAX:
         refused.clear()
     refused[chain.run_id] = reason

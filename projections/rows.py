@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
@@ -14,6 +14,8 @@ from schemas.store import PendingRow, RunRow, StoredRun
 from schemas.views import STATUSES, RunView
 
 TEXT_CHARS_MAX: Final = 500
+TIME_CHARS_MAX: Final = 40
+T = TypeVar("T")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -52,7 +54,7 @@ class Shown(NamedTuple):
 CHAIN: Final = Chain._fields
 SHOWN: Final = Shown._fields
 UNSHOWN: Final = Shown()
-"""The columns of a run that could never be shown."""
+"""What stands where nothing can be shown."""
 
 
 def clean_text(text: str) -> str:
@@ -69,65 +71,64 @@ def instant_us(text: str) -> int:
     return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
-def unshowable(view: RunView) -> str | None:
-    """Why a view cannot become columns in every store; None when it can."""
-    if not _is_id(view["workflow_id"]):
-        return "its workflow_id is no id"
-    if view["status"] not in STATUSES:
-        return "its status is none that there is"
-    version = view["version"]
-    if version is not None and not (type(version) is int and 0 <= version < 2**63):
-        return "its version is no number of a version"
-    if not _is_time(view["created_at"]):
-        return "its created_at is no time"
-    for at in (view["started_at"], view["finished_at"]):
-        if at is not None and not _is_time(at):
-            return "its started_at or finished_at is no time"
-    return None
+def columns(row: RunRow) -> tuple[Chain, Shown]:
+    """A run's row as columns. What no column can hold is left out, and the row says so."""
+    view, flaws = row.view, list[str]()
+    created_us = _instant(view["created_at"])
+    if created_us is None:
+        flaws.append("created_at")
+    shown = Shown(
+        _kept(view["workflow_id"], _is_id(view["workflow_id"]), "", "workflow_id", flaws),
+        _kept(view["version"], _is_version(view["version"]), None, "version", flaws),
+        _kept(view["status"], view["status"] in STATUSES, UNSHOWN.status, "status", flaws),
+        _json_or(view["payload"], UNSHOWN.payload, "payload", flaws),
+        _json_or(view["results"], UNSHOWN.results, "results", flaws),
+        None if view["error"] is None else _json_or(view["error"], "null", "error", flaws),
+        _json_or(view["steps"], UNSHOWN.steps, "steps", flaws),
+        "" if created_us is None else view["created_at"],
+        created_us or 0,
+        _kept(view["started_at"], _is_time_or_none(view["started_at"]), None, "started_at", flaws),
+        _kept(view["finished_at"], _is_time_or_none(view["finished_at"]), None, "finished_at", flaws),
+    )
+    chain = Chain._make(row[:-1])
+    if flaws and chain.set_aside is None:
+        chain = chain._replace(set_aside=f"its {' and '.join(flaws)} cannot be shown")
+    return chain, shown
+
+
+def _kept(value: T, sound: bool, otherwise: T, name: str, flaws: list[str]) -> T:
+    if not sound:
+        flaws.append(name)
+    return value if sound else otherwise
 
 
 def _is_id(value: object) -> bool:
     return isinstance(value, str) and WORKFLOW_ID.match(value) is not None
 
 
-def _is_time(text: Any) -> bool:
+def _is_version(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 2**63)
+
+
+def _is_time_or_none(text: object) -> bool:
+    return text is None or _instant(text) is not None
+
+
+def _instant(text: object) -> int | None:
+    """The time, None when it is none that every store can hold."""
     try:
-        instant_us(text)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return 0 < len(text) <= 40
+        return instant_us(text) if isinstance(text, str) and len(text) <= TIME_CHARS_MAX and text.isascii() else None
+    except (ValueError, OverflowError):
+        return None
 
 
-def shown(view: RunView) -> Shown:
-    """The columns of a view. TypeError when its JSON is nested deeper than can be written."""
-    return Shown(
-        view["workflow_id"],
-        view["version"],
-        view["status"],
-        json_text(view["payload"]),
-        json_text(view["results"]),
-        None if view["error"] is None else json_text(view["error"]),
-        json_text(view["steps"]),
-        view["created_at"],
-        instant_us(view["created_at"]),
-        view["started_at"],
-        view["finished_at"],
-    )
-
-
-def json_text(value: object) -> str:
-    """The JSON text of a value, numbers exact."""
-    return orjson.dumps(value).decode()
-
-
-def columns(row: RunRow) -> tuple[Chain, Shown | None]:
-    """A run's row as columns; the second part is None when they stand still."""
-    if row.view is None:
-        return Chain._make(row[:-1]), None
+def _json_or(value: object, otherwise: str, name: str, flaws: list[str]) -> str:
+    """The JSON text of a value, numbers exact; nested deeper than can be written it is left out."""
     try:
-        return Chain._make(row[:-1]), shown(row.view)
-    except orjson.JSONEncodeError as error:
-        return Chain._make((*row[:-2], clean_text(f"it cannot be shown: {error}"))), None
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        flaws.append(name)
+        return otherwise
 
 
 LISTED: Final = (

@@ -107,16 +107,11 @@ class SqliteTables:
                 self._move_commands(batch.partition, *batch.commands)
             many = self._connection.executemany
             many(SQL["insert_history"], batch.history)
-            many(SQL["insert_run"], [(*chain, *shown) for chain, shown in new if shown is not None])
-            many(SQL["insert_chain"], [chain for chain, shown in new if shown is None])
+            many(SQL["insert_run"], [(*chain, *shown) for chain, shown in new])
             many(SQL["delete_pending"], [(chain.run_id,) for chain, _ in new])
-            self._update("update_run", [(*chain[3:], *shown, chain[0]) for chain, shown in known if shown is not None])
-            self._update("update_chain", [(*chain[3:], chain[0]) for chain, shown in known if shown is None])
-
-    def _update(self, query: str, values: Sequence[tuple[Any, ...]]) -> None:
-        updated = self._connection.executemany(SQL[query], values).rowcount if values else 0
-        if updated != len(values):
-            raise StoreRefused(what=f"of {len(values)} runs that had begun only {updated} have a row")
+            updated = many(SQL["update_run"], [(*chain[3:], *shown, chain[0]) for chain, shown in known]).rowcount
+            if updated != len(known):
+                raise StoreRefused(what=f"of {len(known)} runs that had begun only {updated} have a row")
 
     def _move(self, batch: Batch) -> None:
         """Move the position; the row is the fence between two projectors."""
@@ -202,7 +197,7 @@ class SqliteTables:
             yield
 
 
-def _split(batch: Batch) -> tuple[list[tuple[Chain, Shown | None]], list[tuple[Chain, Shown | None]]]:
+def _split(batch: Batch) -> tuple[list[tuple[Chain, Shown]], list[tuple[Chain, Shown]]]:
     """Runs that the batch begins, and runs that had begun."""
     rows = [columns(row) for row in batch.runs]
     return [row for row in rows if row[0].first_offset is not None], [

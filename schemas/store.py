@@ -66,8 +66,8 @@ class RunRow(NamedTuple):
     """A run after a batch.
 
     `first_offset`: of its first event when the batch holds it, None when it stood before (the store keeps what it has).
-    `state`: None when the run is finished. `view`: None when its columns stand still (all but seq, digest and the reason).
-    `set_aside`: why the run is set aside, None for a sound one.
+    `state`: None when the run is finished. `set_aside`: why the run is set aside, None for a sound one; then the view
+    stands still but for seq and reason.
     """
 
     run_id: str
@@ -80,7 +80,7 @@ class RunRow(NamedTuple):
     state: bytes | None
     state_version: int
     set_aside: str | None
-    view: RunView | None
+    view: RunView
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from projections import postgres_admin
 from projections.fold import PartitionFold
 from projections.postgres import PostgresStore
 from schemas.errors import StalePosition, StoreAway, StoreRefused
-from schemas.store import Batch, RunFilter
+from schemas.store import RunFilter
 from tests.contract.store_contract import (
     ReadContract,
     SharedContract,
@@ -142,24 +142,16 @@ async def test_numbers_stand_in_the_tables_as_they_were_sent(
     assert await raw.fetchval("select payload->>'a' from runs") == "1.0"
 
 
-async def poisoned(store: PostgresStore, log: Log, *run_ids: str) -> Batch:
-    """The log's batch with columns for these runs that PostgreSQL will never take."""
-    batch = await fold_batch(PartitionFold(0, 1, CLUSTER), store, log.records[0])
-    rows = [
-        row._replace(view={**row.view, "workflow_id": "a\0b"}) if row.run_id in run_ids and row.view else row
-        for row in batch.runs
-    ]
-    return replace(batch, runs=rows)
-
-
-async def test_a_poisoned_row_is_found_by_bisecting(store: PostgresStore) -> None:
+async def test_a_poisoned_row_is_found_by_bisecting(
+    store: PostgresStore, raw: asyncpg.Connection[asyncpg.Record]
+) -> None:
     """Of 40 runs the two that cannot be stored are quarantined: chain, history and position go on with all others."""
+    await raw.execute("alter table runs add check (payload->>'n' is null or payload->>'n' not in ('3', '20'))")
     log, stories = whole_log(*["SUCCESS", "RUNNING"] * 20)
-    bad = {stories[3].run_id, stories[20].run_id}
-    await store.apply(await poisoned(store, log, *bad))
+    await feed(store, log)
     runs = {run.view["run_id"]: run.view for run in await store.runs(RunFilter(), after=None, limit=100)}
-    assert {run_id for run_id, view in runs.items() if view["set_aside"]} == bad
-    assert "refuses" in (runs[stories[3].run_id]["set_aside"] or "")
+    assert {run_id for run_id, view in runs.items() if view["set_aside"]} == {stories[3].run_id, stories[20].run_id}
+    assert "the store refuses" in (runs[stories[3].run_id]["set_aside"] or "")
     for story in stories:
         rows = await store.events(story.run_id, order="asc", before_seq=None, after_seq=None, types=[], limit=9)
         assert len(rows) == story.seq
@@ -167,22 +159,29 @@ async def test_a_poisoned_row_is_found_by_bisecting(store: PostgresStore) -> Non
     assert (await store.positions())["e", 0] == len(log.records[0])
 
 
-async def test_a_quarantined_run_goes_on_and_comes_back(postgres_dsn: str, store: PostgresStore) -> None:
-    """Its columns stand still while the store refuses them; a process that can write them shows it whole again."""
+async def test_a_quarantined_run_goes_on_and_comes_back(
+    store: PostgresStore, raw: asyncpg.Connection[asyncpg.Record], postgres_dsn: str
+) -> None:
+    """Columns stand still while the store refuses them; a process that can write them shows the run whole again."""
+    await raw.execute("alter table runs add constraint no_fives check (results->>'step_0' is distinct from '5')")
     log, (story, _) = whole_log("RUNNING", "RUNNING")
-    await store.apply(await poisoned(store, log, story.run_id))
-    log.append(0, story.event(1, "StepSucceeded", {"step": "step_0", "attempt": 1, "output": 1}))
     await feed(store, log)
-    run = await store.run(story.run_id)
-    assert run is not None
-    assert (run.view["seq"], run.view["status"], run.view["set_aside"] is None) == (3, "PENDING", False)
-    log.append(0, story.event(1, "StepStarted", {"step": "step_1", "attempt": 1}))
+    for type_, data in (("StepSucceeded", {"output": 5}), ("StepStarted", {"step": "step_1"})):
+        log.append(0, story.event(1, type_, {"step": "step_0", "attempt": 1, **data}))
+        await feed(store, log)
+        run = await store.run(story.run_id)
+        assert run is not None
+        assert (run.view["seq"], run.view["results"]) == (story.seq, {})
+        assert "no_fives" in (run.view["set_aside"] or "")
+    assert (await store.snapshot(0)).runs[0].set_aside is None
+    await raw.execute("alter table runs drop constraint no_fives")
+    log.append(0, story.event(1, "StepSucceeded", {"step": "step_1", "attempt": 1, "output": 6}))
     mended = PostgresStore(postgres_dsn)
     await feed(mended, log)
     await mended.close()
     run = await store.run(story.run_id)
     assert run is not None
-    assert (run.view["seq"], run.view["status"], run.view["set_aside"]) == (4, "RUNNING", None)
+    assert (run.view["seq"], run.view["results"], run.view["set_aside"]) == (5, {"step_0": 5, "step_1": 6}, None)
 
 
 async def test_what_cannot_be_stored_at_all_stops_the_partition(store: PostgresStore) -> None:

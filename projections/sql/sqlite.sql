@@ -26,19 +26,11 @@ insert into runs (
     workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
 ) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
--- name: insert_chain
-insert into runs (run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-
 -- name: update_run
 update runs set
     last_offset = ?, seq = ?, digest = ?, done = ?, state = ?, state_version = ?, set_aside = ?,
     workflow_id = ?, version = ?, status = ?, payload = ?, results = ?, error = ?, steps = ?,
     created_at = ?, created_us = ?, started_at = ?, finished_at = ?
-where run_id = ?
-
--- name: update_chain
-update runs set last_offset = ?, seq = ?, digest = ?, done = ?, state = ?, state_version = ?, set_aside = ?
 where run_id = ?
 
 -- name: insert_history
