@@ -10,6 +10,8 @@ from typing import Final
 from schemas.errors import LogMismatch
 from schemas.ports import TP, Record
 
+BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Values of one batch, beside the bound of its records."""
 GAPS_MAX: Final = 3
 """A gap that stays after so many seeks back is in the log itself, where none can be."""
 

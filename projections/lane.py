@@ -14,7 +14,7 @@ from typing import Final
 from projections.checks import check_commands, check_log
 from projections.feed import fold_records
 from projections.fold import PartitionFold
-from projections.intake import Intake
+from projections.intake import BATCH_BYTES_MAX, Intake
 from projections.pending import HeldCommands
 from schemas.errors import BrokerAway, LogMismatch, StalePosition, StoreAway, StoreRefused
 from schemas.ports import TP, Group, Reader, Record
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 RETRY_S: Final = 0.5
 RECHECK_S: Final = 5.0
 """A partition that was stopped is looked at again: a rebuild mends it."""
-BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
 WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
 """Past it, or past two full batches of records, intake pauses."""
 LINGER_S: Final = 0.02

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from projections.database import POISON
-from projections.rows import CHAIN, SHOWN, Chain, Shown, clean_text, columns
+from projections.rows import CHAIN, REFUSES, SHOWN, Chain, Shown, clean_text, columns
 from projections.sql import queries
 from schemas.errors import StalePosition, StoreRefused
 from schemas.store import Batch
@@ -18,7 +18,6 @@ REFUSED_MAX: Final = 10_000
 
 Row = tuple[Chain, Shown | None]
 """Without the second part only the chain is written: the columns of a run that the store refuses stand still."""
-REFUSES: Final = "the store refuses its columns"
 
 if TYPE_CHECKING:
     from projections.database import Connection

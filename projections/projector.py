@@ -86,10 +86,11 @@ class Projector:
     # what the group calls
 
     async def assigned(self, assignment: frozenset[TP], generation: int) -> Assignment:  # noqa: ARG002
-        numbers = {tp.partition for tp in assignment}
-        self._lanes = {number: self._lane(number) for number in sorted(numbers)}
+        numbers = sorted({tp.partition for tp in assignment})
+        self._lanes = {number: self._lane(number) for number in numbers}
+        before, self._running = self._running, {}
         for number, lane in self._lanes.items():
-            self._running[number] = self._spawn(self._run(lane, self._running.get(number)))
+            self._running[number] = self._spawn(self._run(lane, before.get(number)))
         return Assignment(paused=assignment)
 
     def _lane(self, number: int) -> Lane:
@@ -108,7 +109,6 @@ class Projector:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=LET_GO_S)
-        await self._commit()
 
     def batch(self, tp: TP, records: Sequence[Record]) -> None:
         lane = self._lanes.get(tp.partition)
@@ -171,7 +171,8 @@ class Projector:
     async def _commit(self) -> None:
         offsets: dict[TP, int] = {}
         for lane in self._lanes.values():
-            offsets |= {lane.events: lane.position, lane.commands: lane.held.position}
+            if lane.loaded:
+                offsets |= {lane.events: lane.position, lane.commands: lane.held.position}
         if offsets:
             await self.group.commit(offsets)
 

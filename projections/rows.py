@@ -15,6 +15,8 @@ from schemas.views import STATUSES, RunView
 
 TEXT_CHARS_MAX: Final = 500
 TIME_CHARS_MAX: Final = 40
+REFUSES: Final = "the store refuses its columns"
+"""How the reason of a run begins that a store has quarantined."""
 T = TypeVar("T")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
