@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from api.body import Bodies
@@ -115,6 +116,15 @@ def _parameter(error: dict[str, Any]) -> FieldError:
     return FieldError(pointer, error["type"], error["msg"], limit)
 
 
+def _methods(request: Request) -> list[str]:
+    """What the path takes, over all routes: the router names those of the first one only."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.methods and route.path_regex.match(request.scope["path"]):
+            found |= route.methods
+    return sorted(found)
+
+
 async def _http(request: Request, error: Exception) -> Problem:
     """What Starlette itself refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
@@ -124,7 +134,7 @@ async def _http(request: Request, error: Exception) -> Problem:
         case 404:
             refused = PathUnknown(path=path)
         case 405:
-            allowed = dict(error.headers or {}).get("Allow", "other methods")
+            allowed = ", ".join(_methods(request))
             refused = MethodRefused(path=path, method=request.method, allowed=allowed, headers={"Allow": allowed})
         case _:
             refused = RequestRefused(reason=str(error.detail))

@@ -9,12 +9,17 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from api.bodies import BatchBody, ProblemBody, TriggerBody
+from api.cursors import CURSOR_CHARS_MAX
 from api.problems import PROBLEMS
 from api.responses import PROBLEM_JSON
 from schemas.definitions import NewDefinition
 from schemas.settings import Settings
 
 _COMPONENTS: Final = "#/components/schemas/{model}"
+_PATTERNS: Final = {
+    "min_position": {"pattern": r"^([det][0-9]{1,4}\.[0-9]{1,18}(-[det][0-9]{1,4}\.[0-9]{1,18})*)?$"},
+    "cursor": {"pattern": "^[A-Za-z0-9_-]+$", "maxLength": CURSOR_CHARS_MAX},
+}
 _HEADERS: Final = {
     "X-Request-Id": "The request's id: the one that was given, or a new one. The log has it.",
     "Workflow-Position": "How far the log had got, for `min_position` of a later read.",
@@ -85,6 +90,9 @@ def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
     components.pop("HTTPValidationError", None)
     components.pop("ValidationError", None)
     components["BatchBody"]["properties"]["items"]["maxItems"] = settings.workflow_batch_items_max
+    components["NewDefinition"]["properties"]["id"]["pattern"] = "^([A-Za-z0-9][A-Za-z0-9._-]{0,127})?$"
+    for step in ("DelayStep", "WebhookStep"):
+        components[step]["properties"]["name"]["pattern"] = "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
     for operations in document["paths"].values():
         for operation in operations.values():
             _complete(operation, settings)
@@ -97,8 +105,14 @@ def _complete(operation: dict[str, Any], settings: Settings) -> None:
         del responses["422"]
     responses["500"] = _problem(500)
     for parameter in operation.get("parameters", []):
-        if parameter["name"] == "limit":
-            parameter["schema"] = {"type": "integer", "minimum": 1, "maximum": settings.workflow_page_items_max}
+        schema = parameter["schema"]
+        options = [option for option in schema.pop("anyOf", []) if option != {"type": "null"}]  # left out is not null
+        schema |= options[0] if options else {}
+        schema |= (
+            {"maximum": settings.workflow_page_items_max}
+            if parameter["name"] == "limit"
+            else _PATTERNS.get(parameter["name"], {})
+        )
     for response in responses.values():
         named = {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
         response["headers"] = response.get("headers", {}) | named

@@ -252,6 +252,7 @@ async def test_unknown_paths_and_methods_are_problems(client: httpx.AsyncClient)
         ("GET", TRIGGER, "POST"),
         ("DELETE", "/api/v1/runs/r1", "GET"),
         ("PUT", "/health", "GET"),
+        ("DELETE", "/api/v1/workflows", "GET, POST"),
     ):
         answer = await client.request(method, path)
         problem(answer, 405, "method_refused")
