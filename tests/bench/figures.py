@@ -32,7 +32,7 @@ class Figure:
 
     def line(self) -> str:
         """For people: name, median, spread, target."""
-        text = f"  {self.name:<46} {number(self.median):>10} {self.unit:<8}"
+        text = f"  {self.name:<62} {number(self.median):>10} {self.unit:<8}"
         if len(self.values) > 1:
             text += f" [{number(min(self.values))} .. {number(max(self.values))}]"
         if self.target is not None:

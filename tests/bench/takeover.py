@@ -11,6 +11,7 @@ from typing import Final
 
 import orjson
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from schemas.events import PARTITION_TAKEN, RUN_COMPLETED, decode
 from schemas.ports import Record
@@ -26,6 +27,7 @@ from tests.bench.workflows import NOOP, PAYLOAD, SLEEPER, start, starts
 
 TAKEOVER_S: Final = 120.0
 SETTLE_S: Final = 2.0
+POLL_S: Final = 0.02
 ITEMS: Final = 10_000
 PAYLOAD_BYTES: Final = len(orjson.dumps(PAYLOAD))
 
@@ -83,16 +85,16 @@ async def _take_over(platform: Running, rounds: Rounds) -> None:
             elif event is not None and event["type"] == RUN_COMPLETED and "taken" in seen:
                 seen.setdefault("decided", now)
 
-    worker = platform.process("worker").pid
+    worker, group = platform.process("worker").pid, platform.settings.kafka_consumer_group
     admin = AIOKafkaAdminClient(bootstrap_servers=platform.settings.kafka_bootstrap_servers)
     await admin.start()
     try:
         async with following(platform.settings, take):
-            before = await _stable_members(admin, platform.settings.kafka_consumer_group)
+            before, _ = await _members(admin, group, besides=frozenset())
             killed = time.perf_counter()
             os.kill(worker, signal.SIGKILL)
             await send(platform, Starts("/api/v1/trigger", start(NOOP), 1))
-            assigned = await _assigned(admin, platform.settings.kafka_consumer_group, before)
+            _, assigned = await _members(admin, group, besides=before)
             await until(lambda: _decided(seen), "a run that the successor decides", TAKEOVER_S)
     finally:
         await admin.close()
@@ -106,18 +108,24 @@ async def _decided(seen: dict[str, float]) -> bool:
     return "decided" in seen
 
 
-async def _assigned(admin: AIOKafkaAdminClient, group: str, before: frozenset[str]) -> float:
-    """When the group is seen stable with a new member, by perf_counter."""
+async def _members(admin: AIOKafkaAdminClient, group: str, *, besides: frozenset[str]) -> tuple[frozenset[str], float]:
+    """The members of the group once it is stable with others than those, and when that was seen (perf_counter)."""
     deadline = time.monotonic() + TAKEOVER_S
     while time.monotonic() < deadline:
-        if await _stable_members(admin, group) - before:
-            return time.perf_counter()
-        await asyncio.sleep(0.02)
+        members = await _stable_members(admin, group)
+        if members - besides:
+            return members, time.perf_counter()
+        await asyncio.sleep(POLL_S)
     raise ScenarioFailed(f"no successor joined the group within {TAKEOVER_S:g} s")
 
 
 async def _stable_members(admin: AIOKafkaAdminClient, group: str) -> frozenset[str]:
-    """Ids of the members of a group whose assignments have been given out; none while it rebalances."""
-    (answer,) = await admin.describe_consumer_groups([group])
+    """Ids of the members of a group whose assignments have been given out; none while it rebalances or cannot be asked."""
+    try:
+        (answer,) = await admin.describe_consumer_groups([group])
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        return frozenset()
     ((_code, _group, state, _type, _protocol, members, *_rest),) = answer.groups
     return frozenset(member[0] for member in members) if state == "Stable" else frozenset()
