@@ -163,12 +163,11 @@ async def test_what_was_dropped_is_never_sent_again(own_kafka: KafkaServer, froz
     await produce(settings, tp.topic, 0, [b"of a new producer"])
     await asyncio.sleep(2)  # longer than a client waits before it connects and tries again
     standing = await values(settings, tp)
-    assert b"behind" not in standing
-    assert standing in (
-        [b"acknowledged", b"of a new producer"],
-        [b"acknowledged", b"in flight", b"of a new producer"],
-        [b"acknowledged", b"of a new producer", b"in flight"],
-    )
+    allowed = [[b"acknowledged", b"of a new producer"]]
+    if frozen:  # what the frozen one had in its ears
+        allowed += [[b"acknowledged", b"in flight", b"of a new producer"]]
+        allowed += [[b"acknowledged", b"of a new producer", b"in flight"]]
+    assert standing in allowed
     assert all(len(told) == 1 for told in outcomes.told.values())
     assert len(outcomes.lost) == 1
 

@@ -134,7 +134,12 @@ async def test_a_batch_that_raises_ends_the_process_uncommitted(settings: Settin
 
 async def test_the_environment_changes_nothing(settings: Settings, tmp_path: Path) -> None:
     """Variables that Faust would take over its arguments have no effect."""
-    hostile = {"BROKER_URL": "kafka://127.0.0.1:1", "APP_VERSION": "3", "APP_DEBUG": "1", "STREAM_WAIT_EMPTY": "1"}
+    hostile = {
+        "BROKER_URL": "kafka://127.0.0.1:1",
+        "APP_VERSION": "3",
+        "APP_DEBUG": "1",
+        "PROCESSING_GUARANTEE": "exactly_once",
+    }
     tp = commands(settings)
     await produce(settings, tp.topic, 0, [b"x"] * 3)
     with child(settings, "telling", tmp_path, hostile) as started:

@@ -11,6 +11,7 @@ import pytest
 from ops.embedded.kafka import KafkaServer
 from schemas.ports import TP, Record
 from schemas.settings import Settings
+from streams import consumer
 from streams.kafka import LogReader
 from streams.lifecycle import GroupProgress, run_app
 from streams.topics import delete_decided
@@ -47,8 +48,10 @@ async def test_events_flow_while_intake_is_stopped(settings: Settings) -> None:
     assert all(handler.offsets[each] == list(range(2_000)) for each in paused)
 
 
-async def test_nothing_is_handed_over_after_a_pause(settings: Settings) -> None:
-    """A handler that pauses in the middle of a fetch gets not one batch more; resumed, it goes on with the next record."""
+async def test_nothing_is_handed_over_after_a_pause(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that pauses in the middle of a fetch gets not one batch more; resumed, it goes on with the next record,
+    without waiting for the end of a fetch that had nothing."""
+    monkeypatch.setattr(consumer, "_FETCH_S", 3600)
     tp = events(settings)
     await produce(settings, tp.topic, 0, [b"x" * 50] * 5_000)
     batches: list[int] = []
