@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from api.server import serve
 from ops.roles import until_there
@@ -12,15 +11,16 @@ from projections.tables import Tables
 from schemas.settings import Settings
 from streams.topics import ensure_topics
 
-log = logging.getLogger(__name__)
-
 
 async def api(settings: Settings, stop: asyncio.Event) -> int:
     """Serve until `stop`. The socket is open at once; /ready says "starting" until topics and tables are there."""
     store = open_store(settings)
     preparing = asyncio.ensure_future(_prepare(settings, store, stop))
     try:
-        return await serve(settings, store, stop)
+        code = await serve(settings, store, stop)
+        if preparing.done() and (failure := preparing.exception()) is not None:
+            raise failure
+        return code
     finally:
         preparing.cancel()
         await asyncio.wait({preparing})
@@ -33,6 +33,5 @@ async def _prepare(settings: Settings, store: Tables, stop: asyncio.Event) -> No
         await until_there(lambda: ensure_topics(settings), stop, "the topics are not there yet")
         await until_there(store.migrate, stop, "the tables are not there yet")
     except Exception:
-        log.exception("the process cannot start")
         stop.set()
         raise

@@ -17,14 +17,14 @@ from typing import Final, TypeVar
 
 import uvloop
 
-from schemas.errors import BrokerAway, StoreAway
+from schemas.errors import BrokerAway, StoreAway, WorkflowError
 from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 RETRY_S: Final = 0.5
-PROGRESS_S: Final = 2.0
+BAD_SETTINGS: Final = 2
 
 _QUIET: Final = {
     "aiokafka": logging.CRITICAL,  # what it calls an error is a broker that is away, and our own lines tell of that
@@ -62,10 +62,17 @@ def run_api(settings: Settings) -> int:
 
 
 def run(main: Main, settings: Settings) -> int:
-    """Run a process's main on a fast loop. SIGTERM and SIGINT set its stop event; a second one ends the process at once."""
+    """Run a process's main on a fast loop. SIGTERM and SIGINT set its stop event; a second one ends the process at once.
+
+    What a setting or an operator has to mend ends it with one line and exit code 2.
+    """
     configure_logging(settings)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_until_stopped(main, settings))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_until_stopped(main, settings))
+    except WorkflowError as error:
+        log.critical("%s", error.message)
+        return BAD_SETTINGS
 
 
 async def _until_stopped(main: Main, settings: Settings) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -12,7 +13,7 @@ import psutil
 
 from ops.errors import ServerNotStarted
 from ops.home import Role
-from ops.ports import free_port
+from ops.ports import free_port, is_free
 from ops.process import Child, tail
 from ops.reaper import Reaper
 
@@ -35,6 +36,7 @@ class EmbeddedServer(ABC):
         self.child = Child(self.name, log.resolve(), reaper, stop_signal=self.stop_signal)
         self._preferred_port = port
         self._port: int | None = None
+        self._answered = False
 
     @property
     def port(self) -> int:
@@ -77,14 +79,36 @@ class EmbeddedServer(ABC):
 
     def ready_by(self, deadline: float) -> bool:
         """Whether it answers now. Raises ServerNotStarted when it has ended, or `deadline` (monotonic) has passed."""
-        if self.ready():
+        if self.ready() and self._listens():
+            self._answered = True
             return True
-        if not self.running and not self.relaunch():
+        if not self.running and not self._launched_elsewhere() and not self.relaunch():
             raise self.not_started(f"it ended with {self.child.exit_code} ({tail(self.child.log)})")
         if time.monotonic() > deadline:
             self.kill()
             raise self.not_started(f"no answer within {READY_WITHIN_S:g} s ({tail(self.child.log)})")
         return False
+
+    def _listens(self) -> bool:
+        """Whether what answers on the port is this server: two platforms that start together may both have found it free."""
+        if self.pid is None:
+            return False
+        with contextlib.suppress(psutil.Error):
+            root = psutil.Process(self.pid)
+            return any(
+                connection.status == psutil.CONN_LISTEN and connection.laddr.port == self.port
+                for process in [root, *root.children(recursive=True)]
+                for connection in process.net_connections("tcp")
+            )
+        return False
+
+    def _launched_elsewhere(self) -> bool:
+        """Take another port if this one went to somebody else before the server's first answer; whether it did."""
+        if self._answered or is_free(self.port):
+            return False
+        self._port = free_port(None)
+        self.launch()
+        return True
 
     def relaunch(self) -> bool:
         """Start it again if its end is one that passes by itself; whether it was."""
