@@ -294,6 +294,8 @@ class LogProducer:
         """The client's own sending of one request, with its task kept where `drop` finds it."""
 
         async def registered(node_id: int, batches: Any) -> None:
+            if self.lost:
+                return  # the first step of a task that `drop` could not see yet, or a try that would come after it
             task = asyncio.current_task()
             assert task is not None
             self._requests.add(task)
