@@ -11,7 +11,7 @@ from schemas.identity import digest
 from schemas.run import EVOLVE_VERSION
 from schemas.store import HistoryRow, Mark
 
-_SHOWN_CHARS: Final = 200
+_SHOWN_CHARS: Final = 300
 
 
 class Difference(NamedTuple):

@@ -1,0 +1,166 @@
+"""Verify: the tables against a fold of the log that never looked at them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from projections.compare import Difference
+from projections.filesystem import FilesystemStore
+from projections.postgres import PostgresStore
+from projections.progress import Progress
+from projections.rows import REFUSES
+from projections.tables import Tables
+from projections.verify import verify
+from schemas.ports import TP
+from schemas.settings import Settings
+from tests.fake_log import FakeTopics
+from tests.feeding import feed
+from tests.histories import Log, cut, random_log
+
+REFUSE = "update runs set set_aside = '{reason}', payload = '{{}}' where run_id = '{run}'"
+RENUMBER = "update runs set seq = 77 where run_id = '{run}'"
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FilesystemStore]:
+    store = FilesystemStore(tmp_path / "store")
+    await store.migrate()
+    yield store
+    await store.close()
+
+
+def damage(store: FilesystemStore, sql: str) -> None:
+    connection = sqlite3.connect(store.folder / "tables-1.sqlite3", isolation_level=None)
+    connection.execute(sql)
+    connection.close()
+
+
+async def differences(store: Tables, log: Log, topics: FakeTopics | None = None) -> list[Difference]:
+    settings = Settings(workflow_partitions=log.partitions)
+    said: list[Progress] = []
+    found = [each async for each in verify(settings, store, topics or FakeTopics(settings, log), said.append)]
+    positions = await store.positions()
+    assert said[-1].total == sum(positions.get(("e", n), 0) for n in range(log.partitions))
+    return found
+
+
+async def filled(store: Tables, seed: int, *, part: float = 1.0) -> Log:
+    """A store that a projector has brought up to a part of the log, in small batches."""
+    log = random_log(seed, runs=25)
+    for partition, records in enumerate(log.records):
+        await feed(store, log, cuts=cut(records[: int(len(records) * part)], log.rng), partition=partition)
+    return log
+
+
+@pytest.mark.parametrize("seed", range(31, 35))
+async def test_sound_tables_have_no_differences(store: FilesystemStore, seed: int) -> None:
+    """Whatever orphans, takeovers and set-aside runs the log holds, and wherever the tables stand in it."""
+    assert await differences(store, await filled(store, seed)) == []
+    assert await differences(store, await filled(store, seed)) == []
+
+
+async def test_tables_behind_the_log_are_sound(store: FilesystemStore) -> None:
+    """Compared is what the tables say they have seen."""
+    assert await differences(store, await filled(store, 35, part=0.6)) == []
+
+
+async def test_tables_in_postgres(postgres_dsn: str) -> None:
+    """The same on PostgreSQL, down to the bytes of states and JSON."""
+    store = PostgresStore(postgres_dsn)
+    await store.migrate()
+    assert await differences(store, await filled(store, 36)) == []
+    await store.close()
+
+
+async def test_empty_tables_are_sound(store: FilesystemStore) -> None:
+    """Nothing was seen, so nothing is compared."""
+    assert await differences(store, random_log(37)) == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "column"),
+    [
+        ("update runs set status = 'FAILED' where run_id = {run}", "status"),
+        ("update runs set payload = '{{}}' where run_id = {run}", "payload"),
+        ("update runs set results = '1' where run_id = {run}", "results"),
+        ("update runs set error = '1' where run_id = {run}", "error"),
+        ("update runs set finished_at = 'x' where run_id = {run}", "finished_at"),
+        ("update runs set created_us = 5 where run_id = {run}", "created_us"),
+        ("update runs set seq = 99 where run_id = {run}", "seq"),
+        ("update runs set digest = 'x' where run_id = {run}", "digest"),
+        ("update runs set first_offset = 0 where run_id = {run}", "first_offset"),
+        ("update runs set done = 1 - done where run_id = {run}", "done"),
+        ("update runs set state = x'00' where run_id = {run}", "state"),
+        ("update runs set set_aside = 'because' where run_id = {run}", "set_aside"),
+        ("update history set value = x'00' where run_id = {run} and seq = 2", "history 2"),
+        ("update history set at_ms = 1 where run_id = {run} and seq = 1", "history 1"),
+        ("update history set type = 'x' where run_id = {run} and seq = 1", "history 1"),
+        ("delete from history where run_id = {run} and seq = 2", "history 2"),
+        (
+            "insert into history select run_id, 99, type, log_offset, at_ms, value from history where run_id = {run} limit 1",
+            "history 99",
+        ),
+        ("delete from runs where run_id = {run}", "row"),
+        ("update runs set run_id = 'another' where run_id = {run}", "row"),
+    ],
+)
+async def test_every_change_is_found(store: FilesystemStore, sql: str, column: str) -> None:
+    """One changed value in one row is the one difference, with the run, the column and both values."""
+    log = await filled(store, 38)
+    victim = next(record.key.decode() for record in log.records[0] if record.key and record.key.startswith(b"r-"))
+    damage(store, sql.format(run=f"'{victim}'"))
+    found = await differences(store, log)
+    assert (victim, column) in {(each.run, each.column) for each in found}
+    assert {each.run for each in found} <= {victim, "another"}
+    assert all(each.stored != each.folded for each in found)
+
+
+async def test_a_wrong_mark_is_found(store: FilesystemStore) -> None:
+    """Tables whose epoch is not the log's would judge the next events wrongly."""
+    log = await filled(store, 39)
+    damage(store, "update positions set epoch = epoch + 1 where partition = 1")
+    assert [(each.run, each.column) for each in await differences(store, log)] == [("partition 1", "epoch")]
+
+
+async def test_a_log_that_is_not_ours_is_one_difference(store: FilesystemStore) -> None:
+    """Instead of a thousand rows that differ, one sentence for the partition."""
+    log = await filled(store, 40)
+    topics = FakeTopics(Settings(workflow_partitions=2), log)
+    del log.records[1][-3:]
+    found = await differences(store, log, topics)
+    assert [(each.run, each.column) for each in found] == [("partition 1", "log")]
+    assert "workflow rebuild" in found[0].folded
+    topics.begins[TP(topics.settings.topics.events, 0)] = 4
+    assert [each.run for each in await differences(store, log, topics)] == ["partition 0", "partition 1"]
+
+
+async def test_a_hole_in_the_log_is_named(store: FilesystemStore) -> None:
+    """A record that is missing in the middle is a difference of the log, not of the rows."""
+    log = await filled(store, 41)
+    del log.records[0][10]
+    found = await differences(store, log)
+    assert [(each.run, each.column) for each in found] == [("partition 0", "log")]
+    assert "offset 10 is missing" in found[0].folded
+
+
+async def test_what_the_store_has_refused_is_no_difference(store: FilesystemStore) -> None:
+    """The columns of a quarantined run stand still; its chain and history are compared all the same."""
+    log = await filled(store, 42)
+    victim = next(record.key.decode() for record in log.records[0] if record.key and record.key.startswith(b"r-"))
+    damage(store, REFUSE.format(run=victim, reason=f"{REFUSES}: no"))
+    assert await differences(store, log) == []
+    damage(store, RENUMBER.format(run=victim))
+    assert [(each.run, each.column) for each in await differences(store, log)] == [(victim, "seq")]
+
+
+async def test_a_difference_reads_as_a_sentence(store: FilesystemStore) -> None:
+    """Run, column, what the tables say and what the log says; long values are cut."""
+    log = await filled(store, 43)
+    damage(store, "update runs set status = printf('%.*c', 999, 'x')")
+    first = (await differences(store, log))[0]
+    assert str(first).startswith(f"{first.run} status: the tables say xxx")
+    assert len(str(first)) < 500
