@@ -36,23 +36,23 @@ class ApiHealth:
         reader: Reader,
         catalog: CatalogReader,
         sender: KafkaCommandSender,
+        prepared: asyncio.Event | None,
         stop: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._store, self._reader, self._catalog, self._sender = store, reader, catalog, sender
-        self._stop = stop
+        self._prepared, self._stop = prepared, stop
         self._kafka_seen = self._store_seen = False
         self._store_away: str | None = "not asked yet"
         self._ends_away: str | None = "not asked yet"
-        self._ahead: deque[tuple[float, Position]] = (
-            deque()
-        )  # ends of the topics that the tables have not reached, oldest first
+        self._ahead: deque[tuple[float, Position]] = deque()  # ends that the tables have not reached, oldest first
         self._records_behind = 0
 
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
-            await asyncio.gather(self._ask_store(), self._ask_log())
+            await self._ask_log()
+            await self._ask_store()  # after the log, so that tables which are level are seen to be
             self._kafka_seen = self._kafka_seen or (self._sender.away is None and self._catalog.away is None)
             await asyncio.sleep(PULSE_S)
 
@@ -65,7 +65,7 @@ class ApiHealth:
         }
         if self._stop.is_set():
             return ReadyReport(ready=False, status="draining", components=components)
-        if not (self._kafka_seen and self._store_seen):
+        if not (self._kafka_seen and self._store_seen and (self._prepared is None or self._prepared.is_set())):
             return ReadyReport(ready=False, status="starting", components=components)
         sound = all(component.state == "ok" for component in components.values())
         return ReadyReport(ready=True, status="ready" if sound else "degraded", components=components)

@@ -23,18 +23,25 @@ log = logging.getLogger(__name__)
 
 
 async def serve(
-    settings: Settings, store: ReadStore, stop: asyncio.Event, *, listening: Callable[[str], None] = lambda _: None
+    settings: Settings,
+    store: ReadStore,
+    stop: asyncio.Event,
+    *,
+    prepared: asyncio.Event | None = None,
+    listening: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Serve until `stop` is set; 0. Raises BadSetting when the port cannot be had.
 
-    The topics are there, and the store's tables are, or will be: until Kafka and the store have answered once, /ready
-    says "starting". `listening` is told the address. The store stays open.
+    /ready says "starting" until Kafka and the store have answered once and `prepared`, if given, is set: topics and
+    tables are made, a store without a projector is level. `listening` is told the address. The store stays open.
     """
     socket = bind(settings.api_host, settings.api_port, setting="API_PORT")
     sender = KafkaCommandSender(settings)
     catalog = CatalogReader(settings, sender.append, clock=time.time)
     async with LogReader(settings, bound_s=5.0) as reader:
-        health = ApiHealth(settings, store=store, reader=reader, catalog=catalog, sender=sender, stop=stop)
+        health = ApiHealth(
+            settings, store=store, reader=reader, catalog=catalog, sender=sender, prepared=prepared, stop=stop
+        )
         app = build_app(Deps(settings, store, catalog, sender, health, time.time, new_id))
         server = HttpServer(app, socket, grace_s=settings.workflow_stop_grace_s)
         sender.start()

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import orjson
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.catalog import Catalog, Defined
 from schemas.errors import BrokerAway, LogMismatch, OutcomeUnknown, WorkflowError
 from schemas.events import time_text
-from schemas.ports import TP
+from schemas.ports import TP, Record
 from schemas.settings import Settings
-from streams.kafka import Client, LogReader, answering, reader_consumer, stop_client
+from streams.following import ANSWER_S, TopicFollower
 
 log = logging.getLogger(__name__)
 
 Append = Callable[[str, int, bytes, bytes], Awaitable[int]]
 """(topic, partition, key, value) → offset, once the broker has the record. Raises BrokerAway, OutcomeUnknown."""
 
-ANSWER_S: Final = 5.0
-"""Bound of each question to the broker."""
-STUCK_S: Final = 5.0
-"""A consumer that has records before it and brings none for so long is replaced."""
-PULSE_S: Final = 2.0
-_POLL_MS: Final = 200
 _BACKOFF_S: Final = 0.5
 _MADE_MAX: Final = 1_000
 
@@ -46,30 +38,24 @@ class CatalogReader:
         self._clock = clock
         self._catalog = Catalog()
         self._tp = TP(settings.topics.definitions, 0)
-        self._reader = LogReader(settings, bound_s=ANSWER_S)
+        self._source = TopicFollower(settings)
         self._moved = asyncio.Event()
         self._defining = asyncio.Lock()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._following: asyncio.Task[None] | None = None
         self._made: OrderedDict[int, Defined] = OrderedDict()  # offset → the version that the record there made
         self._failure: WorkflowError | None = None
-        self._stuck = asyncio.Event()
         self.away: str | None = "not asked yet"
-        """Why the broker does not answer, None while it does. Looked at every `PULSE_S`."""
+        """Why the broker does not answer, None while it does."""
 
     def start(self) -> None:
         """Begin to read."""
-        self._tasks = [
-            asyncio.create_task(self._follow(), name="definitions"),
-            asyncio.create_task(self._pulse(), name="definitions pulse"),
-        ]
+        self._following = asyncio.create_task(self._follow(), name="definitions")
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        await self._reader.close()
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
+        await self._source.close()
 
     @property
     def position(self) -> int:
@@ -87,9 +73,10 @@ class CatalogReader:
     async def level(self, timeout_s: float = ANSWER_S) -> None:
         """Wait until all that stood in the topic at the call is folded. Raises BrokerAway, or LogMismatch when the topic
         is shorter than what was read of it."""
-        end = (await self._reader.end_offsets([self._tp]))[self._tp]
-        if end < self._catalog.position:
-            self._failure = self._shorter(end)
+        end = (await self._source.end_offsets([self._tp]))[self._tp]
+        if end < self.position:
+            reason = f"it ends at {end}, before offset {self.position}, to which it was read"
+            self._fail(LogMismatch(partition=0, topic=self._tp.topic, reason=reason))
         if not await self.reach(end, timeout_s):
             raise self._no_answer(f"{self._tp.topic} is not read to its end {end} within {timeout_s:g} s")
 
@@ -145,39 +132,30 @@ class CatalogReader:
     async def _follow(self) -> None:
         while True:
             try:
-                await self._read()
-            except OffsetOutOfRangeError:
-                self._fail(self._shorter(None))
+                async for _, records in self._source.follow({self._tp: self.position}):
+                    if self.away is not None:
+                        log.info("definitions: Kafka answers")
+                    self.away = None
+                    self._fold(records)
+            except LogMismatch as mismatch:
+                self._fail(mismatch)
                 return
-            except (BrokerAway, KafkaError, OSError) as error:
-                log.debug("definitions: %s", error)
+            except BrokerAway as away:
+                if self.away is None:
+                    log.warning("definitions: %s", away)
+                self.away = away.message
             except Exception:
                 log.exception("definitions: the reader failed and is made anew")
             await asyncio.sleep(_BACKOFF_S)
 
-    async def _read(self) -> None:
-        """Fold what comes, until the consumer fails or is found stuck."""
-        consumer = reader_consumer(self._settings)
-        self._stuck.clear()
-        try:
-            async with answering(self._settings, ANSWER_S):
-                await consumer.start()
-            consumer.assign([self._tp])
-            consumer.seek(self._tp, self._catalog.position)
-            while not self._stuck.is_set():
-                self._fold(await consumer.getmany(timeout_ms=_POLL_MS))
-        finally:
-            await stop_client(consumer)
-
-    def _fold(self, fetched: Client) -> None:
-        for records in fetched.values():
-            for record in records:
-                made = self._catalog.fold(record.offset, record.value)
-                if made is not None:
-                    self._made[record.offset] = made
-                    if len(self._made) > _MADE_MAX:
-                        self._made.popitem(last=False)
-            self._wake()
+    def _fold(self, records: Sequence[Record]) -> None:
+        for record in records:
+            made = self._catalog.fold(record.offset, record.value)
+            if made is not None:
+                self._made[record.offset] = made
+                if len(self._made) > _MADE_MAX:
+                    self._made.popitem(last=False)
+        self._wake()
 
     def _wake(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()
@@ -187,38 +165,6 @@ class CatalogReader:
         log.error("%s", failure.message)
         self._failure = failure
         self._wake()
-
-    async def _pulse(self) -> None:
-        """Ask the broker from time to time whether it is there, and whether the consumer keeps up."""
-        position, since = -1, 0.0
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                end = (await self._reader.end_offsets([self._tp]))[self._tp]
-                if self.away is not None:
-                    log.info("definitions: Kafka answers")
-                self.away = None
-                if end < self._catalog.position:
-                    self._fail(self._shorter(end))
-                    return
-                if end == self._catalog.position or self._catalog.position != position:
-                    position, since = self._catalog.position, loop.time()
-                elif loop.time() - since > STUCK_S:
-                    self._stuck.set()
-                    since = loop.time()
-            except (BrokerAway, KafkaError) as error:
-                if self.away is None:
-                    log.warning("definitions: %s", error)
-                self.away = str(error)
-            await asyncio.sleep(PULSE_S)
-
-    def _shorter(self, end: int | None) -> LogMismatch:
-        found = "does not hold" if end is None else f"ends at {end}, before"
-        return LogMismatch(
-            partition=0,
-            topic=self._tp.topic,
-            reason=f"it {found} offset {self._catalog.position}, which was read before",
-        )
 
 
 def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from api.commands import KafkaCommandSender
 from ops.embedded.kafka import KafkaServer
 from schemas.errors import BrokerAway, LogMismatch, OutcomeUnknown
 from schemas.settings import Settings
-from streams import catalog_reader
+from streams import following
 from streams.catalog_reader import CatalogReader
 from streams.topics import ensure_topics
 from tests import servers
@@ -130,7 +130,7 @@ async def test_records_that_are_no_facts_are_passed_over(ours: Settings) -> None
 @pytest.mark.slow
 async def test_a_broker_that_dies_and_comes_back(own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Questions end in bounded time; known definitions stay; afterwards the reader follows on by itself."""
-    monkeypatch.setattr(catalog_reader, "PULSE_S", 0.2)
+    monkeypatch.setattr(following, "CHECK_S", 0.2)
     ours = Settings(kafka_bootstrap_servers=own_kafka.address, workflow_send_timeout_s=2.0)
     await ensure_topics(ours)
     async with process(ours) as one, process(ours) as other:

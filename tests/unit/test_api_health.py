@@ -1,0 +1,145 @@
+"""What an API process says of itself: starting, ready, degraded, draining."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from api import health as health_module
+from api.health import ApiHealth
+from projections.memory import MemoryStore
+from schemas.errors import BrokerAway, StoreAway
+from schemas.ports import TP, Record
+from schemas.position import Position
+from schemas.settings import Settings
+from tests.api.world import until
+
+SETTINGS = Settings(workflow_partitions=2)
+
+
+@dataclass
+class Kafka:
+    """Ends of the topics, or no answer. Also what sender and catalog say of the broker."""
+
+    away: str | None = None
+    ends: dict[str, int] = field(default_factory=dict)
+
+    async def end_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        if self.away is not None:
+            raise BrokerAway(address="k", reason=self.away)
+        return {tp: self.ends.get(f"{tp.topic}/{tp.partition}", 0) for tp in tps}
+
+    async def begin_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        return dict.fromkeys(tps, 0)
+
+    async def cluster_id(self) -> str:
+        return "test"
+
+    async def read_record(self, tp: TP, offset: int) -> Record | None:
+        raise NotImplementedError
+
+    def read(self, tp: TP, start: int, end: int) -> AsyncIterator[Sequence[Record]]:
+        raise NotImplementedError
+
+
+class Store(MemoryStore):
+    """A store that may be away, or behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.at: Position = {}
+
+    async def positions(self) -> Position:
+        if self.away:
+            raise StoreAway(reason="down")
+        return self.at
+
+
+@dataclass
+class Process:
+    kafka: Kafka = field(default_factory=Kafka)
+    store: Store = field(default_factory=Store)
+    prepared: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        asks = cast("Any", self.kafka)
+        self.health = ApiHealth(
+            SETTINGS,
+            store=self.store,
+            reader=self.kafka,
+            catalog=asks,
+            sender=asks,
+            prepared=self.prepared,
+            stop=self.stop,
+        )
+
+    @property
+    def status(self) -> tuple[bool, str]:
+        report = self.health.report()
+        return report.ready, report.status
+
+    def part(self, name: str) -> tuple[str, str]:
+        component = self.health.report().components[name]
+        return component.state, component.detail
+
+
+@pytest.fixture
+async def process(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Process]:
+    monkeypatch.setattr(health_module, "PULSE_S", 0.005)
+    process = Process()
+    task = asyncio.create_task(process.health.run())
+    yield process
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_process_is_starting_until_everything_has_answered_once(process: Process) -> None:
+    """Kafka, the store, and whatever has to be prepared."""
+    process.kafka.away, process.store.away = "no route", True
+    assert process.status == (False, "starting")
+    process.kafka.away = None
+    await until(lambda: process.part("kafka")[0] == "ok")
+    assert process.status == (False, "starting")
+    process.store.away = False
+    await until(lambda: process.part("store")[0] == "ok")
+    assert process.status == (False, "starting")
+    process.prepared.set()
+    await until(lambda: process.status == (True, "ready"))
+
+
+async def test_what_is_away_later_degrades_only(process: Process) -> None:
+    """Ready stays true: all replicas must not drop at once. The component says why."""
+    process.prepared.set()
+    await until(lambda: process.status == (True, "ready"))
+    process.kafka.away, process.store.away = "no route", True
+    await until(lambda: process.part("kafka") == ("degraded", "no route") and process.part("store")[0] == "degraded")
+    assert process.status == (True, "degraded")
+    process.kafka.away, process.store.away = None, False
+    await until(lambda: process.status == (True, "ready"))
+
+
+async def test_a_projection_that_is_behind_shows_by_how_much(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In records and seconds; degraded past the bound; level again when the tables have caught up."""
+    process.prepared.set()
+    process.kafka.ends = {"workflow.events/0": 7, "workflow.trigger/1": 3}
+    process.store.at = {("e", 0): 5, ("t", 1): 3}
+    await until(lambda: process.part("projection")[1].startswith("2 records"))
+    monkeypatch.setattr(health_module, "BEHIND_S", 0.0)
+    assert process.part("projection")[0] == "degraded"
+    assert process.status == (True, "degraded")
+    process.store.at = {("e", 0): 7, ("t", 1): 3}
+    await until(lambda: process.part("projection") == ("ok", "level with the log"))
+
+
+async def test_a_process_that_stops_is_draining(process: Process) -> None:
+    """503 from the first moment of the stop."""
+    process.prepared.set()
+    await until(lambda: process.status == (True, "ready"))
+    process.stop.set()
+    assert process.status == (False, "draining")
