@@ -26,6 +26,7 @@ def take(engine: Engine, part: Partition, records: Sequence[Record], now: float)
         part.hole_at = first
         engine.world.seek(part.number, commands=part.taken)
         return
+    part.hole_at = -1
     fresh: list[Held] = []
     for record in records:
         if record.offset >= part.taken:
