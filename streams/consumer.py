@@ -26,7 +26,7 @@ from faust.transport.drivers import aiokafka as driver
 from schemas.ports import TP, Record
 
 from .group import ConsumerGroup
-from .kafka import FETCH_WAIT_MS, Client, client_kwargs, fetch_bytes
+from .kafka import FETCH_WAIT_MS, ISOLATION, Client, client_kwargs, fetch_bytes
 
 T = TypeVar("T")
 
@@ -62,6 +62,7 @@ class Thread(driver.AIOKafkaConsumerThread):
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            isolation_level=ISOLATION,
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=fetch_bytes(settings),
             request_timeout_ms=int(conf.broker_request_timeout * 1000),

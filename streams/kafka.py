@@ -21,6 +21,9 @@ Client: TypeAlias = Any  # aiokafka and Faust ship no types
 FETCH_WAIT_MS = 100
 """How long a broker may hold back an empty answer. A seek or a resumed partition waits for a running fetch, so keep it low."""
 
+ISOLATION = "read_committed"
+"""What other people's producers take back by an aborted transaction was never said. Our own use none."""
+
 _POLL_MS = 200
 _STOP_S = 5.0
 
@@ -47,6 +50,7 @@ def reader_consumer(settings: Settings, **more: Any) -> Client:
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",
+        isolation_level=ISOLATION,
         fetch_max_wait_ms=FETCH_WAIT_MS,
         max_partition_fetch_bytes=fetch_bytes(settings),
         metadata_max_age_ms=10_000,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError
 
-from schemas.errors import BrokerAway
+from schemas.errors import BrokerAway, LogMismatch
 from schemas.ports import TP, Group, Reader
 
 log = logging.getLogger(__name__)
@@ -216,12 +216,13 @@ class GroupProgress:
         self._reader = reader
         self._excused = excused
         self._ends: dict[TP, int] = {}
+        self._before: dict[TP, int | None] = {}
 
     async def run(self, every_s: float) -> None:
         """Ask for the ends until cancelled."""
         while True:
             try:
-                self._ends = await self._reader.end_offsets(self._group.assignment) if self._group.assignment else {}
+                self._ends = await self._ask(self._group.assignment)
             except BrokerAway:
                 self._ends = {}
             await asyncio.sleep(every_s)
@@ -233,3 +234,23 @@ class GroupProgress:
             for tp, end in self._ends.items()
             if tp in assignment
         }
+
+    async def _ask(self, assignment: frozenset[TP]) -> dict[TP, int]:
+        ends = await self._reader.end_offsets(assignment) if assignment else {}
+        positions = {tp: self._group.position(tp) for tp in assignment}
+        suspects = [tp for tp in assignment - frozenset(self._excused()) if positions[tp] == self._before.get(tp)]
+        for tp in suspects:
+            at = positions[tp]
+            if at is not None and at < ends[tp] and not await self._holds_records(tp, at, ends[tp]):
+                ends[tp] = at
+        self._before = positions
+        return ends
+
+    async def _holds_records(self, tp: TP, start: int, end: int) -> bool:
+        """Markers of transactions and what was aborted have offsets as well, but nothing to hand over."""
+        try:
+            async for _ in self._reader.read(tp, start, end):
+                return True
+        except LogMismatch:
+            return True
+        return False

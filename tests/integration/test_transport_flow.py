@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from ops.embedded.kafka import KafkaServer
 from schemas.ports import TP, Record
 from schemas.settings import Settings
 from streams import consumer
-from streams.kafka import LogReader
-from streams.lifecycle import GroupProgress, run_app
+from streams.kafka import LogReader, client_kwargs
+from streams.lifecycle import GroupProgress, Progress, run_app
 from streams.topics import delete_decided
 from streams.transport import build_app
 from tests.members import Recorder, commands, events, kafka_settings, member, produce, until
@@ -124,6 +125,26 @@ async def test_holes_are_delivered_as_they_are(settings: Settings) -> None:
     async with member(settings, second):
         await until(lambda: second.offsets[tp][-1:] == [99])
     assert second.offsets[tp] == list(range(40, 100))
+
+
+async def test_what_a_transaction_took_back_was_never_said(settings: Settings) -> None:
+    """Other people's producers may use transactions: an aborted one is not handed over, its markers are no backlog."""
+    tp, handler = commands(settings), Recorder()
+    async with AIOKafkaProducer(**client_kwargs(settings), transactional_id=f"{tp.topic}-foreign") as producer:
+        for value, kept in ((b"one", True), (b"taken back", False), (b"two", True), (b"taken back", False)):
+            await producer.begin_transaction()
+            await producer.send_and_wait(tp.topic, value, partition=tp.partition)
+            await (producer.commit_transaction() if kept else producer.abort_transaction())
+    values: list[bytes | None] = []
+    handler.on_batch = lambda _, records: values.extend(record.value for record in records)
+    async with member(settings, handler) as group, LogReader(settings) as reader:
+        await until(lambda: len(values) == 2)
+        assert await group.end_offsets([tp]) == await reader.end_offsets([tp]) == {tp: 8}
+        progress = GroupProgress(group, reader, excused=frozenset)
+        asking = asyncio.ensure_future(progress.run(0.05))
+        await until(lambda: progress().get(tp) == Progress(5, 5))
+        asking.cancel()
+    assert values == [b"one", b"two"]
 
 
 async def test_a_log_that_went_back_ends_the_member(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
 
-from schemas.errors import BrokerAway
+from schemas.errors import BrokerAway, LogMismatch
 from schemas.ports import TP, Group, Reader
 from streams.lifecycle import EXIT_STALLED, GroupProgress, Progress, Watchdog
 
@@ -87,6 +88,8 @@ async def test_a_blocked_loop_ends_the_process(caplog: pytest.LogCaptureFixture)
 
 
 class FakeGroup:
+    """Stands still: A before the end, B without a position."""
+
     assignment = frozenset({A, B})
 
     def position(self, tp: TP) -> int | None:
@@ -94,24 +97,65 @@ class FakeGroup:
 
 
 class FakeReader:
-    away = False
+    """Partitions of ten offsets, of which A holds records at some."""
+
+    def __init__(self, *offsets: int) -> None:
+        self.offsets = offsets
+        self.away = False
+        self.reads = 0
 
     async def end_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         if self.away:
             raise BrokerAway(address="here", reason="test")
         return dict.fromkeys(tps, 10)
 
+    async def read(self, _: TP, start: int, end: int) -> AsyncIterator[list[int]]:
+        self.reads += 1
+        if start < min(self.offsets):
+            raise LogMismatch(topic="t", partition=0, reason="test")
+        found = [offset for offset in self.offsets if start <= offset < end]
+        if found:
+            yield found
+
+
+@asynccontextmanager
+async def asked(reader: FakeReader, excused: frozenset[TP] = frozenset()) -> AsyncIterator[GroupProgress]:
+    """The progress of the group, asked for again and again."""
+    progress = GroupProgress(cast("Group", FakeGroup()), cast("Reader", reader), excused=lambda: excused)
+    assert progress() == {}
+    asking = asyncio.ensure_future(progress.run(0))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    yield progress
+    asking.cancel()
+
 
 async def test_progress_of_a_group() -> None:
     """Positions from the group, ends from the broker; one that never got a position stands before the first record,
     and without an answer from the broker nothing is known, so nothing is held against it."""
-    reader = FakeReader()
-    progress = GroupProgress(cast("Group", FakeGroup()), cast("Reader", reader), excused=lambda: {B})
-    assert progress() == {}
-    asking = asyncio.ensure_future(progress.run(0))
-    await asyncio.sleep(0.01)
-    assert progress() == {A: Progress(3, 10), B: Progress(-1, 10, excused=True)}
-    reader.away = True
-    await asyncio.sleep(0.01)
-    assert progress() == {}
-    asking.cancel()
+    reader = FakeReader(3, 4, 9)
+    async with asked(reader, frozenset({B})) as progress:
+        assert progress() == {A: Progress(3, 10), B: Progress(-1, 10, excused=True)}
+        reader.away = True
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert progress() == {}
+
+
+async def test_offsets_without_records_are_no_backlog() -> None:
+    """Behind the last record stand only markers: the partition is level."""
+    async with asked(FakeReader(0, 1, 2)) as progress:
+        assert progress() == {A: Progress(3, 3), B: Progress(-1, 10)}
+
+
+async def test_a_position_that_the_log_does_not_hold_is_no_level() -> None:
+    """Records were deleted under it: it has to move."""
+    async with asked(FakeReader(8, 9)) as progress:
+        assert progress()[A] == Progress(3, 10)
+
+
+async def test_what_is_excused_is_not_read() -> None:
+    """A long pause costs no reading."""
+    reader = FakeReader(3)
+    async with asked(reader, frozenset({A, B})):
+        assert reader.reads == 0
