@@ -68,8 +68,8 @@ def run(main: Main, settings: Settings) -> int:
     """
     configure_logging(settings)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_until_stopped(main, settings))
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # type: ignore[deprecated] # reaches the loop of Kafka's thread too
+        return asyncio.run(_until_stopped(main, settings))
     except WorkflowError as error:
         log.critical("%s", error.message)
         return BAD_SETTINGS

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
 
 CONNECT_TIMEOUT_S: Final = 5.0
+READ_TIMEOUT_S: Final = 10.0
 RELEASE_TIMEOUT_S: Final = 2.0
 CONNECTIONS_MAX: Final = 8
 
@@ -51,23 +52,37 @@ class Database:
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
 
+    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
+        """The rows of one statement, which is a transaction by itself: one round trip. Raises as `transaction` does."""
+        async with self.connection(min(self.timeout_s, READ_TIMEOUT_S)) as connection:
+            return await connection.fetch(query, *args)
+
     @asynccontextmanager
     async def transaction(self, begin: str = "begin", timeout_s: float | None = None) -> AsyncIterator[Connection]:
-        """A connection for one transaction, opened by `begin`, committed at the end and rolled back on an error.
+        """A connection for one transaction, opened by `begin`, committed at the end and rolled back on an error."""
+        async with self.connection(timeout_s or self.timeout_s) as connection:
+            await connection.execute(begin)
+            try:
+                yield connection
+            except (*POISON, WorkflowError):
+                await connection.execute("rollback")
+                raise
+            await connection.execute("commit")
+
+    @asynccontextmanager
+    async def connection(self, timeout_s: float) -> AsyncIterator[Connection]:
+        """A connection of the pool. It must be left outside of a transaction.
 
         Raises StoreAway for all that is not the data's fault (POISON) or ours, in bounded time: asyncpg waits for ever
         for the answer of a frozen server, in `rollback` and `close` too, so such a connection is cut off instead.
         """
         try:
-            async with asyncio.timeout(timeout_s or self.timeout_s):
+            async with asyncio.timeout(timeout_s):
                 pool = await self._open()
                 connection = await pool.acquire()
                 try:
-                    await connection.execute(begin)
                     yield connection
-                    await connection.execute("commit")
                 except (*POISON, WorkflowError):
-                    await connection.execute("rollback")
                     raise
                 except BaseException:
                     connection.terminate()

@@ -43,6 +43,11 @@ class FilesystemStore:
     async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
         return await self._thread.do(lambda tables: tables.tips(partition, run_ids))
 
+    async def tips_of(self, wanted: Mapping[int, Collection[str]]) -> Mapping[int, tuple[int, Mapping[str, Tip]]]:
+        return await self._thread.do(
+            lambda tables: {partition: tables.tips(partition, run_ids) for partition, run_ids in wanted.items()}
+        )
+
     # the projector's side
 
     async def mark(self, partition: int) -> Mark | None:

@@ -104,6 +104,9 @@ class MemoryStore:
             chain.run_id: Tip(chain.seq, chain.digest, chain.done) for chain in found if chain.partition == partition
         }
 
+    async def tips_of(self, wanted: Mapping[int, Collection[str]]) -> Mapping[int, tuple[int, Mapping[str, Tip]]]:
+        return {partition: await self.tips(partition, run_ids) for partition, run_ids in wanted.items()}
+
     # the projector's side
 
     async def mark(self, partition: int) -> Mark | None:

@@ -27,7 +27,6 @@ SQL: Final = queries("postgres")
 SCHEMA: Final = "workflow"
 READ: Final = "begin isolation level repeatable read, read only"
 TIMEOUT_S: Final = 60.0
-READ_TIMEOUT_S: Final = 10.0
 SNAPSHOT_TIMEOUT_S: Final = 300.0
 _RUNS_AT_ONCE: Final = 1_000
 
@@ -62,16 +61,24 @@ class PostgresStore:
             return Snapshot(mark, runs + await _load(connection, rows))
 
     async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
-        async with self._db.transaction(READ) as connection:
-            mark = await _mark(connection, partition)
-            rows = await connection.fetch(SQL["tips"], partition, list(run_ids)) if run_ids else []
-        return mark.position if mark else 0, {row[0]: Tip(*row[1:]) for row in rows}
+        return (await self.tips_of({partition: run_ids}))[partition]
+
+    async def tips_of(self, wanted: Mapping[int, Collection[str]]) -> Mapping[int, tuple[int, Mapping[str, Tip]]]:
+        run_ids = [run_id for ids in wanted.values() for run_id in ids]
+        positions: dict[int, int] = dict.fromkeys(wanted, 0)
+        tips: dict[int, dict[str, Tip]] = {partition: {} for partition in wanted}
+        for partition, position, run_id, *tip in await self._db.fetch(SQL["tips"], list(wanted), run_ids):
+            if run_id is None:
+                positions[partition] = position
+            elif partition in tips:
+                tips[partition][run_id] = Tip(*tip)
+        return {partition: (positions[partition], tips[partition]) for partition in wanted}
 
     # the projector's side
 
     async def mark(self, partition: int) -> Mark | None:
-        async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
-            return await _mark(connection, partition)
+        rows = await self._db.fetch(SQL["mark"], partition)
+        return Mark(*rows[0]) if rows else None
 
     async def apply(self, batch: Batch) -> None:
         rows = Rows(batch, self._refused)
@@ -111,14 +118,12 @@ class PostgresStore:
     # the API's side
 
     async def run(self, run_id: str) -> StoredRun | None:
-        async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
-            row = await connection.fetchrow(SQL["run"], run_id)
-        return None if row is None else stored_view(row)
+        rows = await self._db.fetch(SQL["run"], run_id)
+        return stored_view(rows[0]) if rows else None
 
     async def runs(self, where: RunFilter, *, after: tuple[str, str] | None, limit: int) -> Sequence[StoredRun]:
         query, args = list_query(where, after, limit)
-        async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
-            rows = await connection.fetch(SQL[query], *args)
+        rows = await self._db.fetch(SQL[query], *args)
         return [stored_view(row) for row in rows]
 
     async def events(
@@ -132,13 +137,11 @@ class PostgresStore:
         limit: int,
     ) -> Sequence[HistoryRow]:
         bounds = seq_bounds(after_seq, before_seq)
-        async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
-            rows = await connection.fetch(SQL[f"events_{order}"], run_id, *bounds, list(types), limit)
+        rows = await self._db.fetch(SQL[f"events_{order}"], run_id, *bounds, list(types), limit)
         return [HistoryRow(*row) for row in rows]
 
     async def positions(self) -> Position:
-        async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
-            rows = await connection.fetch(SQL["positions"])
+        rows = await self._db.fetch(SQL["positions"])
         return {(topic, partition): position for topic, partition, position in rows}
 
     # rebuild and verify

@@ -50,6 +50,10 @@ class SnapshotStore(Protocol):
         """Position of the partition's tables and the tips of those runs that have had an event, one read transaction."""
         ...
 
+    async def tips_of(self, wanted: Mapping[int, Collection[str]]) -> Mapping[int, tuple[int, Mapping[str, Tip]]]:
+        """The same for several partitions at once: partition → run ids, partition → answer."""
+        ...
+
 
 class HistoryRow(NamedTuple):
     """A fact as it stands in the log. `value`: the record's value bytes, never re-serialised; `at_ms`: the log's time."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -99,6 +99,8 @@ class Worker:
         """broker's append time minus our clock, at the last event read that was fresh"""
         self.on_failure: Callable[[BaseException], None] = _raise
         """told of what nobody handled: the process has to end"""
+        self._questions: list[tuple[int, str, Sequence[str]]] = []
+        self._asking = False
         self._group: Group | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._alarm: asyncio.TimerHandle | None = None
@@ -145,6 +147,7 @@ class Worker:
         }
         log.info("generation %d: partitions %s", generation, numbers)
         self.mismatches.clear()
+        self.store_waits.clear()
         self.parts.resolver.forget()
         self.engine.assign(offsets, self.parts.token(), self.parts.clock())
         positions: dict[TP, int] = {}
@@ -263,30 +266,53 @@ class Worker:
         self._spawn(read())
 
     def look_up(self, partition: int, token: str, run_ids: Sequence[str]) -> None:
-        async def read() -> None:
-            answer = await self._from_store(partition, token, lambda: self.parts.store.tips(partition, run_ids))
-            if answer is not None:
-                self.engine.looked_up(partition, token, run_ids, *answer, self.parts.clock())
-                self._ring()
+        """Asked together with what other partitions ask meanwhile: one question to the store at a time."""
+        self._questions.append((partition, token, run_ids))
+        if not self._asking:
+            self._asking = True
+            self._spawn(self._answer_questions())
 
-        self._spawn(read())
+    async def _answer_questions(self) -> None:
+        while self._questions:
+            questions, self._questions = self._questions, []
+            wanted: dict[int, list[str]] = {}
+            for partition, _, run_ids in questions:
+                wanted.setdefault(partition, []).extend(run_ids)
+            try:
+                answers = await self.parts.store.tips_of(wanted)
+            except StoreAway as away:
+                self._note_waiting(wanted, away)
+                self._questions = [q for q in questions if self._is_current(q[0], q[1])] + self._questions
+                await asyncio.sleep(RETRY_S)
+                continue
+            for partition, token, run_ids in questions:
+                self.store_waits.pop(partition, None)
+                self.engine.looked_up(partition, token, run_ids, *answers[partition], self.parts.clock())
+            self._ring()
+        self._asking = False
 
     async def _from_store(self, partition: int, token: str, ask: Callable[[], Awaitable[T]]) -> T | None:
         """Ask until the store answers; None when the partition was given away meanwhile."""
-        while True:
-            part = self.engine.partitions.get(partition)
-            if part is None or not part.assigned or part.token != token:
-                return None
+        while self._is_current(partition, token):
             try:
                 answer = await ask()
             except StoreAway as away:
-                if partition not in self.store_waits:
-                    log.warning("partition %d waits for the store: %s", partition, away)
-                self.store_waits[partition] = away.message
+                self._note_waiting([partition], away)
                 await asyncio.sleep(RETRY_S)
                 continue
             self.store_waits.pop(partition, None)
             return answer
+        return None
+
+    def _is_current(self, partition: int, token: str) -> bool:
+        part = self.engine.partitions.get(partition)
+        return part is not None and part.assigned and part.token == token
+
+    def _note_waiting(self, partitions: Iterable[int], away: StoreAway) -> None:
+        for partition in partitions:
+            if partition not in self.store_waits:
+                log.warning("partition %d waits for the store: %s", partition, away)
+            self.store_waits[partition] = away.message
 
     async def _same_log(self, partition: int, mark: Mark) -> bool:
         """Whether the log is the one that the tables were made from; otherwise the partition is stopped."""

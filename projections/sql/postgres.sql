@@ -64,7 +64,10 @@ order by log_offset
 on conflict do nothing
 
 -- name: tips
-select run_id, seq, digest, done from runs where partition = $1 and run_id = any($2::text[])
+select partition, position, null::text as run_id, null::bigint as seq, null::text as digest, null::boolean as done
+from positions where topic = 'e' and partition = any($1::int[])
+union all
+select partition, null, run_id, seq, digest, done from runs where run_id = any($2::text[])
 
 -- name: unfinished
 select run_id, state, state_version from runs where partition = $1 and not done
