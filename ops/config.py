@@ -33,15 +33,14 @@ def load(**given: Any) -> Settings:
 def of_platform(folder: Path | None) -> Settings:
     """The settings of the platform in `folder` or WORKFLOW_HOME, else the environment's, else of one in `.workflow`.
 
-    Raises NoPlatform when the folder that was named has none.
+    Raises NoPlatform when the folder that was named has none and nothing else says where one is.
     """
     named = folder or (Path(os.environ["WORKFLOW_HOME"]) if os.environ.get("WORKFLOW_HOME") else None)
-    if named is None and any(variable.startswith(ELSEWHERE) for variable in os.environ):
-        return load()
-    platform = home.read(named or home.DEFAULT)
+    elsewhere = any(variable.startswith(ELSEWHERE) for variable in os.environ)
+    platform = home.read(named or home.DEFAULT) if named is not None or not elsewhere else None
     if platform is not None:
         return load(**platform.settings)
-    if named is not None:
+    if folder is not None or (named is not None and not elsewhere):
         raise NoPlatform(home=named)
     return load()
 

@@ -144,6 +144,19 @@ def test_a_named_folder_without_a_platform_is_an_error(tmp_path: Path) -> None:
         config.of_platform(tmp_path)
 
 
+def test_the_environment_stands_in_for_a_folder_without_a_platform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WORKFLOW_HOME also names where a process of its own keeps things; KAFKA_* then says which broker."""
+    monkeypatch.setenv("WORKFLOW_HOME", str(tmp_path))
+    with pytest.raises(NoPlatform):
+        config.of_platform(None)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "there:9092")
+    assert config.of_platform(None).kafka_bootstrap_servers == "there:9092"
+    with pytest.raises(NoPlatform):
+        config.of_platform(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

@@ -1,0 +1,153 @@
+"""`workflow verify` and `workflow rebuild`: the tables and the log, compared or made anew."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import orjson
+import uvloop
+
+from ops import checks, config, tables
+from ops.client import CommandFailed, Exit
+from ops.options import home_option
+from projections.compare import Difference
+from projections.progress import Progress
+from projections.rebuild import rebuild as rebuild_tables
+from projections.stores import open_store
+from projections.tables import Tables
+from projections.verify import verify as verify_tables
+from schemas.errors import BadSetting, BrokerAway, LogMismatch, StoreAway
+from schemas.ports import TP
+from schemas.settings import Settings
+from streams.kafka import LogReader
+
+DIFFERENCES_MAX: Final = 20
+PROGRESS_EVERY_S: Final = 2.0
+
+T = TypeVar("T")
+Report = dict[str, Any]
+
+output_option = click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to say it."
+)
+
+
+@click.command()
+@home_option
+@output_option
+def verify(home: Path | None, output: str) -> int:
+    """Fold the log and compare every row of the read tables with it.
+
+    Exit code 1 with the first differences when they differ. The platform may run meanwhile.
+    """
+    report = _run(home, _verify)
+    if output == "json":
+        click.echo(orjson.dumps(report).decode())
+    else:
+        _tell_differences(report["differences"])
+        word = "differ from" if report["differences"] else "agree with"
+        click.echo(f"The tables {word} the log up to where they stand ({report['events']} events){_behind(report)}.")
+    return Exit.ENDED_BADLY if report["differences"] else Exit.GOOD
+
+
+@click.command()
+@home_option
+@output_option
+def rebuild(home: Path | None, output: str) -> int:
+    """Make the read tables anew from the log, beside the ones that serve, and let them take over.
+
+    What differed before is shown. The platform may run meanwhile.
+    """
+    report = _run(home, _rebuild)
+    if output == "json":
+        click.echo(orjson.dumps(report).decode())
+    else:
+        _tell_differences(report["differences"])
+        rate = report["events"] / max(report["seconds"], 0.001)
+        found = "had other rows" if report["differences"] else "had the same rows"
+        click.echo(
+            f"Rebuilt from {report['events']} events in {report['seconds']:.1f} s ({rate:.0f}/s); the old tables {found}."
+        )
+    return Exit.GOOD
+
+
+def _behind(report: Report) -> str:
+    return f"; they are {report['behind']} events behind" if report["behind"] else ""
+
+
+def _tell_differences(differences: list[Report]) -> None:
+    for each in differences:
+        click.echo(str(Difference(**each)))
+    if len(differences) == DIFFERENCES_MAX:
+        click.echo(f"(the first {DIFFERENCES_MAX} differences)")
+
+
+def _run(home: Path | None, work: Callable[[Settings, Tables, LogReader], Awaitable[T]]) -> T:
+    """Do it on the tables and the log of the platform that is meant."""
+    settings = config.of_platform(home)
+    if settings.storage_backend == "memory":
+        reason = "it keeps no tables; every process folds the log for itself"
+        raise BadSetting(name="STORAGE_BACKEND", value="memory", reason=reason)
+
+    async def opened() -> T:
+        store, reader = open_store(settings), LogReader(settings)
+        try:
+            return await work(settings, store, reader)
+        finally:
+            await reader.close()
+            await store.close()
+
+    try:
+        checks.check_servers(settings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(opened())
+    except (BrokerAway, StoreAway) as away:
+        raise CommandFailed(away.message, Exit.SERVER_AWAY) from away
+    except LogMismatch as mismatch:
+        raise CommandFailed(mismatch.message, Exit.ENDED_BADLY) from mismatch
+
+
+async def _verify(settings: Settings, store: Tables, reader: LogReader) -> Report:
+    say, found = _Progress(), list[Difference]()
+    async for difference in verify_tables(settings, store, reader, say):
+        found.append(difference)
+        if len(found) == DIFFERENCES_MAX:
+            break
+    return {
+        "differences": [each._asdict() for each in found],
+        "events": say.last.events,
+        "behind": await _events_behind(settings, store, reader),
+    }
+
+
+async def _events_behind(settings: Settings, store: Tables, reader: LogReader) -> int:
+    """Events of the log that the tables do not hold yet."""
+    tps = [TP(settings.topics.events, number) for number in range(settings.workflow_partitions)]
+    ends, stands = await reader.end_offsets(tps), await store.positions()
+    return sum(max(0, end - stands.get(("e", tp.partition), 0)) for tp, end in ends.items())
+
+
+async def _rebuild(settings: Settings, store: Tables, reader: LogReader) -> Report:
+    done = await rebuild_tables(settings, store, reader, _Progress())
+    differences = [each._asdict() for each in done.differences[:DIFFERENCES_MAX]]
+    return {"differences": differences, "events": done.events, "seconds": round(done.seconds, 3)}
+
+
+class _Progress:
+    """Says how far it is, once in a while, on standard error."""
+
+    def __init__(self) -> None:
+        self.last = Progress(0, 0, 0.0)
+        self._said = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        self.last = progress
+        if time.monotonic() - self._said >= PROGRESS_EVERY_S:
+            self._said = time.monotonic()
+            left = "" if progress.eta_s is None else f", {tables.span(progress.eta_s)} left"
+            click.echo(f"{progress.events} of {progress.total} events, {progress.events_per_s:.0f}/s{left}", err=True)
