@@ -1,4 +1,4 @@
-"""A platform of real processes for the tests that kill, freeze and restart them."""
+"""A platform of real processes for the tests that kill, freeze and restart them, and its client with a journal of its own."""
 
 from __future__ import annotations
 
@@ -6,35 +6,46 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import orjson
 
+from ops.echo import Echo
 from ops.parts import OwnRole, command, environment
 from ops.ports import free_port
 from schemas.settings import Settings
 from tests.kafka_dump import dump
+from tests.reader import Raw
+from tests.workload import Start, definitions, mix
 
 READY_S: Final = 60.0
+START_S: Final = 60.0
+"""A start is tried again for so long, with the same key."""
+STARTS_AT_ONCE: Final = 32
 
 
 class Member:
-    """One process of ours. `address`: the URL of its /health and /ready (and of the API)."""
+    """One process of ours. `address`: the URL of its /health and /ready, and of the API."""
 
     def __init__(self, role: OwnRole, settings: Settings, log: Path) -> None:
         port = free_port()
         more = {"api_port": port} if role == "api" else {"workflow_health_port": port}
         self.role, self.address, self.log = role, f"http://127.0.0.1:{port}", log
+        self.told_to_end = False
         env = environment(settings.model_copy(update=more))
         with log.open("ab") as out:
             self.process = subprocess.Popen(command(role), env=dict(env), stdout=out, stderr=out)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill -9."""
+        self.told_to_end = True
         self._signal(signal.SIGKILL)
         self.process.wait()
 
@@ -44,10 +55,15 @@ class Member:
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
-    def stop(self, within_s: float = 30.0) -> int:
+    async def stop(self, within_s: float = 30.0) -> int:
         """SIGTERM, and the exit code."""
+        self.told_to_end = True
         self._signal(signal.SIGTERM)
-        return self.process.wait(within_s)
+        return await asyncio.to_thread(self.process.wait, within_s)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     @property
     def alive(self) -> bool:
@@ -59,121 +75,192 @@ class Member:
 
     async def ready(self) -> None:
         """Wait until /ready says so."""
-        await until(self._answers, f"{self.role} is ready, see {self.log}", READY_S)
+        await until(self._answers, f"{self.role} is ready", READY_S)
 
-    async def report(self) -> Any:
-        """The body of /ready."""
-        async with httpx.AsyncClient() as http:
-            return (await http.get(f"{self.address}/ready")).json()
+    async def report(self) -> dict[str, str]:
+        """What /ready says of each part: name → "state: detail"."""
+        async with httpx.AsyncClient(timeout=5) as http:
+            parts = (await http.get(f"{self.address}/ready")).json()["components"]
+        return {name: f"{part['state']}: {part['detail']}" for name, part in parts.items()}
 
     async def _answers(self) -> bool:
-        assert self.alive, f"{self.role} ended with {self.process.returncode}: {self.log.read_text()[-2000:]}"
+        assert self.alive, f"{self.role} ended with {self.process.returncode}, see {self.log}"
         try:
-            async with httpx.AsyncClient() as http:
-                return (await http.get(f"{self.address}/ready", timeout=2)).status_code == 200
+            async with httpx.AsyncClient(timeout=2) as http:
+                return (await http.get(f"{self.address}/ready")).status_code == 200
         except httpx.TransportError:
             return False
 
 
 class Fleet:
-    """All processes of one test, and the client's own journal of what was accepted."""
+    """All processes of one test, the receiver of its webhooks, and the client's journal of what was accepted."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self.settings, self.folder = settings, folder
+    def __init__(self, settings: Settings, folder: Path, echo: Echo, journal: Path) -> None:
+        self.settings, self.folder, self.echo, self._journal = settings, folder, echo, journal
         self.members: list[Member] = []
-        self.accepted: dict[str, Any] = {}
-        """run id → payload of every start that was answered with 202"""
+        self.accepted: dict[str, Start] = {}
+        """run id → what was asked for, of every start that was answered with 202"""
+        self._endless = mix()
 
-    def start(self, role: OwnRole, **settings: Any) -> Member:
-        log = self.folder / f"{role}-{len(self.members)}.log"
-        member = Member(role, self.settings.model_copy(update=settings), log)
+    def start(self, role: OwnRole) -> Member:
+        """One more process."""
+        member = Member(role, self.settings, self.folder / f"{role}-{len(self.members)}.log")
         self.members.append(member)
         return member
 
     async def up(self, *, apis: int = 1, workers: int = 1, projectors: int = 1) -> None:
+        """Start so many of each, wait until they work, and define the workflows of the workload."""
         roles: list[OwnRole] = ["api"] * apis + ["worker"] * workers + ["projector"] * projectors
-        for role in roles:
-            self.start(role)
-        for member in self.members:
-            await member.ready()
-        await until(self._all_owned, "all partitions are owned", READY_S)
+        members = [self.start(role) for role in roles]
+        await asyncio.gather(*(member.ready() for member in members))
+        await self.owned()
+        for definition in definitions(self.echo.url):
+            await self.define(definition)
 
     def of(self, role: OwnRole) -> list[Member]:
         """The living members of a role."""
         return [member for member in self.members if member.role == role and member.alive]
 
-    async def _all_owned(self) -> bool:
-        reports = [await member.report() for member in self.of("worker")]
-        return sum(_owned(report) for report in reports) == self.settings.workflow_partitions
+    async def owned(self, within_s: float = READY_S) -> None:
+        """Wait until every partition has its owner and every living worker has some."""
+        await until(self._all_owned, "all partitions are owned", within_s)
 
-    async def define(self, steps: list[dict[str, Any]], workflow_id: str = "w") -> None:
-        definition = {"id": workflow_id, "name": workflow_id, "steps": steps}
+    async def _all_owned(self) -> bool:
+        try:
+            numbers = [owns(await worker.report()) for worker in self.of("worker")]
+        except httpx.TransportError:
+            return False
+        return sum(numbers) == self.settings.workflow_partitions and all(numbers)
+
+    async def define(self, definition: dict[str, Any]) -> None:
         async with httpx.AsyncClient(base_url=self.of("api")[0].address, timeout=30) as http:
             answer = await http.post("/api/v1/workflows", json=definition)
-        assert answer.status_code in (200, 201), answer.text
+        assert answer.status_code in {200, 201}, answer.text
 
-    async def trigger(self, count: int, *, workflow_id: str = "w", rate: float = 100.0) -> None:
-        """Start runs one by one, each with a key of its own, again with the same key after a 503 or a broken connection."""
-        async with httpx.AsyncClient(timeout=30) as http:
-            began = time.monotonic()
-            for index in range(count):
-                await self._trigger(http, workflow_id, {"n": index, "batch": began}, f"{began}-{index}")
+    # the client
+
+    async def trigger(self, count: int, starts: Iterator[Start] | None = None, *, rate: float = 100.0) -> None:
+        """Start runs, `rate` of them a second, each with a key of its own under which it is tried until it is accepted."""
+        began, room = time.monotonic(), asyncio.Semaphore(STARTS_AT_ONCE)
+        async with httpx.AsyncClient(timeout=20) as http, asyncio.TaskGroup() as group:
+            for index, start in enumerate(islice(starts or self._endless, count)):
+                await room.acquire()
+                group.create_task(self._trigger(http, start)).add_done_callback(lambda _: room.release())
                 await asyncio.sleep(max(0.0, began + (index + 1) / rate - time.monotonic()))
 
-    async def _trigger(self, http: httpx.AsyncClient, workflow_id: str, payload: Any, key: str) -> None:
-        ends = time.monotonic() + 60
+    @asynccontextmanager
+    async def load(self, rate: float = 20.0) -> AsyncIterator[None]:
+        """Runs are started all the time until the end of the block."""
+        ended = asyncio.Event()
+
+        def starts() -> Iterator[Start]:
+            while not ended.is_set():
+                yield next(self._endless)
+
+        task = asyncio.ensure_future(self.trigger(1_000_000, starts(), rate=rate))
+        try:
+            yield
+        finally:
+            ended.set()
+            await task
+
+    async def _trigger(self, http: httpx.AsyncClient, start: Start) -> None:
+        body, headers = {"workflow_id": start[0], "payload": start[1]}, {"Idempotency-Key": uuid.uuid4().hex}
+        ends = time.monotonic() + START_S
         while time.monotonic() < ends:
             for api in self.of("api"):
                 try:
-                    body = {"workflow_id": workflow_id, "payload": payload}
-                    answer = await http.post(f"{api.address}/api/v1/trigger", json=body, headers={"Idempotency-Key": key})
+                    answer = await http.post(f"{api.address}/api/v1/trigger", json=body, headers=headers)
                 except httpx.TransportError:
                     continue
                 if answer.status_code == 202:
-                    self.accepted[answer.json()["run_id"]] = payload
+                    self.accepted[answer.json()["run_id"]] = start
                     return
                 assert answer.status_code == 503, answer.text
             await asyncio.sleep(0.2)
-        raise AssertionError("no API took the start within 60 s")
+        raise AssertionError(f"no API took the start within {START_S:g} s")
 
-    async def ended(self, within_s: float = 90.0) -> None:
-        """Wait until every accepted run has an end in the log and an announcement."""
+    def deliveries(self) -> list[dict[str, Any]]:
+        """The receiver's journal."""
+        return [orjson.loads(line) for line in self._journal.read_bytes().splitlines()]
+
+    async def ended(self, within_s: float = 60.0) -> None:
+        """Wait until the end of every accepted run is announced."""
 
         async def all_told() -> bool:
-            topics = self.settings.topics
-            told = await dump(self.settings, [topics.completed])
-            keys = {record.key.decode() for records in told[topics.completed].values() for record in records if record.key}
-            return self.accepted.keys() <= keys
+            return self.accepted.keys() <= {(record.key or b"").decode() for record in await self._records("completed")}
 
-        await until(all_told, "every accepted run is announced", within_s, every_s=0.5)
+        try:
+            await until(all_told, "the end of every accepted run is announced", within_s, every_s=0.5)
+        except AssertionError as error:
+            error.add_note(await self._unended())
+            raise
 
-    def verify(self) -> subprocess.CompletedProcess[str]:
-        """`workflow verify` against the tables as they stand."""
-        env = dict(environment(self.settings))
-        line = [sys.executable, "-P", "-m", "ops", "verify"]
-        return subprocess.run(line, env=env, capture_output=True, text=True, timeout=120, check=False)
+    async def _records(self, topic: str) -> list[Raw]:
+        settings = self.settings
+        topics = await dump(settings.kafka_bootstrap_servers, settings.workflow_topic_prefix, [topic])
+        return [record for records in topics[f"workflow.{topic}"].values() for record in records]
 
-    async def level(self, within_s: float = 60.0) -> None:
-        """Wait until the read side has reached the end of the log."""
+    async def _unended(self) -> str:
+        """The last thing that the log says of each run that has no announced end, the first few of them."""
+        waiting = self.accepted.keys() - {(record.key or b"").decode() for record in await self._records("completed")}
+        last = dict.fromkeys(waiting, b"nothing in the log")
+        for record in await self._records("events"):
+            run = (record.key or b"").decode()
+            if run in last:
+                last[run] = record.value or b""
+        lines = [f"{run} {self.accepted[run]}: {value.decode()[:700]}" for run, value in last.items()]
+        return "\n".join([f"{len(waiting)} of {len(self.accepted)} runs did not end:", *lines[:8]])
 
-        async def is_level() -> bool:
-            done = self.verify()
-            return done.returncode == 0 and "behind" not in done.stdout
+    # the end of a test
 
-        await until(is_level, "the tables are level with the log", within_s, every_s=1.0)
+    def deaths(self) -> list[str]:
+        """Processes that ended although nobody told them to."""
+        dead = (member for member in self.members if not (member.alive or member.told_to_end))
+        return [f"{member.role} ended with {member.process.returncode}, see {member.log}" for member in dead]
+
+    def story(self) -> str:
+        """The last lines of every process, for the report of a failed test."""
+        tails = [
+            f"── {member.log} (pid {member.pid}, {member.process.poll()})\n{_tail(member.log)}"
+            for member in self.members
+        ]
+        return "\n".join([*self.deaths(), *tails])
 
     def close(self) -> None:
         for member in self.members:
-            member.thaw()
             member.kill()
 
 
-def _owned(report: Any) -> int:
-    words = report["components"]["partitions"]["detail"].split()
-    return int(words[1])
+@asynccontextmanager
+async def platform(
+    settings: Settings, folder: Path, *, apis: int = 1, workers: int = 1, projectors: int = 1
+) -> AsyncIterator[Fleet]:
+    """A fleet that works, until the end of the block."""
+    journal = folder / "journal.jsonl"
+    async with Echo(journal=journal) as echo:
+        fleet = Fleet(settings, folder, echo, journal)
+        try:
+            await fleet.up(apis=apis, workers=workers, projectors=projectors)
+            yield fleet
+        except BaseException as error:
+            error.add_note(fleet.story())
+            raise
+        finally:
+            fleet.close()
 
 
-async def until(condition: Callable[[], Any], what: str, within_s: float, *, every_s: float = 0.1) -> None:
+def owns(report: dict[str, str]) -> int:
+    """How many partitions a worker owns, by its report."""
+    return int(report["partitions"].split()[2])
+
+
+def runs_effects(report: dict[str, str]) -> int:
+    """How many effects a worker carries out, by its report."""
+    return int(report["effects"].split()[1])
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str, within_s: float, *, every_s: float = 0.1) -> None:
     """Wait for something that must come to be."""
     ends = time.monotonic() + within_s
     while not await condition():
@@ -181,5 +268,5 @@ async def until(condition: Callable[[], Any], what: str, within_s: float, *, eve
         await asyncio.sleep(every_s)
 
 
-def ids(fleet: Fleet) -> Iterable[str]:
-    return fleet.accepted
+def _tail(log: Path, lines: int = 30) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.reader import Raw
 
 NAMES = ("definitions", "trigger", "events", "completed", "rejected")
 
 
-async def dump(bootstrap_servers: str, prefix: str = "") -> dict[str, dict[int, list[Raw]]]:
+async def dump(
+    bootstrap_servers: str, prefix: str = "", names: Sequence[str] = NAMES
+) -> dict[str, dict[int, list[Raw]]]:
     """Every record that stands in the topics with this prefix: name without prefix → partition → records."""
+    found: dict[str, dict[int, list[Raw]]] = {f"workflow.{name}": {} for name in names}
+    tps = await _partitions(bootstrap_servers, [f"{prefix}{name}" for name in found])
+    for tp, records in (await _records(bootstrap_servers, tps)).items():
+        found[tp.topic.removeprefix(prefix)][tp.partition] = records
+    return found
+
+
+async def _partitions(bootstrap_servers: str, topics: Sequence[str]) -> list[TopicPartition]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        described = await admin.describe_topics(list(topics))
+    finally:
+        await admin.close()
+    return sorted(
+        TopicPartition(topic["topic"], partition["partition"])
+        for topic in described
+        for partition in topic["partitions"]
+    )
+
+
+async def _records(bootstrap_servers: str, tps: Sequence[TopicPartition]) -> dict[TopicPartition, list[Raw]]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, auto_offset_reset="none", check_crcs=True, enable_auto_commit=False
+        bootstrap_servers=bootstrap_servers,
+        auto_offset_reset="none",
+        check_crcs=True,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=100,
     )
     await consumer.start()
     try:
-        return {f"workflow.{name}": await _topic(consumer, f"{prefix}workflow.{name}") for name in NAMES}
+        found: dict[TopicPartition, list[Raw]] = {tp: [] for tp in tps}
+        begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        consumer.assign(tps)
+        for tp, begin in begins.items():
+            consumer.seek(tp, begin)
+        left = [tp for tp in tps if begins[tp] < ends[tp]]
+        while left:
+            for tp, records in (await consumer.getmany(*left, timeout_ms=500)).items():
+                found[tp] += [Raw(r.offset, r.timestamp, r.key, r.value) for r in records if r.offset < ends[tp]]
+            left = [tp for tp in left if await consumer.position(tp) < ends[tp]]
+        return found
     finally:
         await consumer.stop()
-
-
-async def _topic(consumer: AIOKafkaConsumer, topic: str) -> dict[int, list[Raw]]:
-    numbers = sorted(await _partitions(consumer, topic))
-    return {number: await _partition(consumer, TopicPartition(topic, number)) for number in numbers}
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    await consumer.topics()
-    return consumer.partitions_for_topic(topic) or set()
-
-
-async def _partition(consumer: AIOKafkaConsumer, tp: TopicPartition) -> list[Raw]:
-    begin, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
-    consumer.assign([tp])
-    consumer.seek(tp, begin)
-    found: list[Raw] = []
-    while await consumer.position(tp) < end:
-        for records in (await consumer.getmany(timeout_ms=500)).values():
-            found += [Raw(r.offset, r.timestamp, r.key, r.value) for r in records if r.offset < end]
-    return found
