@@ -225,6 +225,9 @@ class GroupProgress:
                 self._ends = await self._ask(self._group.assignment)
             except BrokerAway:
                 self._ends = {}
+            except Exception:
+                log.exception("The ends of the partitions cannot be asked for; the watchdog sees no stalls meanwhile")
+                self._ends = {}
             await asyncio.sleep(every_s)
 
     def __call__(self) -> dict[TP, Progress]:
