@@ -40,13 +40,14 @@ class Follower:
         self._events = {TP(topics.events, number): Intake(TP(topics.events, number)) for number in numbers}
         self._folds = {tp: PartitionFold(tp.partition, settings.workflow_partitions, "") for tp in self._events}
         self._commands = {TP(topics.trigger, number): 0 for number in numbers}
+        self._written = dict.fromkeys(self._events, 0)
         self.waits: str | None = None
         """why nothing comes: Kafka is away"""
         self._moved = asyncio.Event()
 
     def positions(self) -> dict[TP, int]:
-        """Offset of the next record of every partition."""
-        return {tp: fold.position for tp, fold in self._folds.items()} | self._commands
+        """Of every partition, the offset below which everything is in the store."""
+        return self._written | self._commands
 
     async def run(self) -> None:
         """Follow until cancelled. Raises LogMismatch when the log is not the one that was followed."""
@@ -71,6 +72,7 @@ class Follower:
         waiting = self._events[tp].merged(len(records), BATCH_BYTES_MAX)
         if waiting:
             await self._store.apply(await fold_records(self._folds[tp], self._store, waiting))
+            self._written[tp] = self._folds[tp].position
             self._moved.set()
         return sound
 
@@ -86,8 +88,8 @@ class Follower:
             self._commands[tp] = end
 
     async def level(self) -> None:
-        """Wait until every event that stood in the log at the call is folded. Raises BrokerAway."""
+        """Wait until every event that stood in the log at the call is in the store. Raises BrokerAway."""
         ends = await self._source.end_offsets(self._events)
-        while any(self._folds[tp].position < end for tp, end in ends.items()):
+        while any(self._written[tp] < end for tp, end in ends.items()):
             self._moved.clear()
             await self._moved.wait()

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from projections import postgres_admin
+from projections.collector import collector_paused
 from projections.database import POISON, Database
 from projections.fold import refold
 from projections.lists import list_query, seq_bounds
@@ -51,14 +52,8 @@ class PostgresStore:
     async def snapshot(self, partition: int) -> Snapshot:
         async with self._db.transaction(READ, SNAPSHOT_TIMEOUT_S) as connection:
             mark = await _mark(connection, partition)
-            runs: list[Run] = []
-            rows: list[Any] = []
-            async for row in connection.cursor(SQL["unfinished"], partition, prefetch=_RUNS_AT_ONCE):
-                rows.append(row)
-                if len(rows) == _RUNS_AT_ONCE:
-                    runs += await _load(connection, rows)
-                    rows = []
-            return Snapshot(mark, runs + await _load(connection, rows))
+            with collector_paused():
+                return Snapshot(mark, await _unfinished(connection, partition))
 
     async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
         return (await self.tips_of({partition: run_ids}))[partition]
@@ -161,6 +156,17 @@ class PostgresStore:
 async def _mark(connection: Connection, partition: int) -> Mark | None:
     row = await connection.fetchrow(SQL["mark"], partition)
     return None if row is None else Mark(*row)
+
+
+async def _unfinished(connection: Connection, partition: int) -> list[Run]:
+    runs: list[Run] = []
+    rows: list[Any] = []
+    async for row in connection.cursor(SQL["unfinished"], partition, prefetch=_RUNS_AT_ONCE):
+        rows.append(row)
+        if len(rows) == _RUNS_AT_ONCE:
+            runs += await _load(connection, rows)
+            rows = []
+    return runs + await _load(connection, rows)
 
 
 async def _load(connection: Connection, rows: Sequence[Any]) -> list[Run]:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from projections.collector import collector_paused
 from projections.fold import refold
 from projections.lists import list_query, seq_bounds
 from projections.rows import CHAIN, Chain, Shown, columns, instant_us, stored_view
@@ -73,7 +74,7 @@ class SqliteTables:
     # the engine's side
 
     def snapshot(self, partition: int) -> Snapshot:
-        with self.transaction("begin"):
+        with self.transaction("begin"), collector_paused():
             mark = self._mark(partition)
             rows = self._connection.execute(SQL["unfinished"], (partition,))
             return Snapshot(mark, [self._load(*row) for row in rows])
