@@ -103,7 +103,8 @@ class Worker:
         self._asking = False
         self._group: Group | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._alarm_at = 0.0
         self._cluster_id: str | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -381,10 +382,10 @@ class Worker:
         wait_s = TICK_S if due is None else min(TICK_S, max(0.0, due - self.parts.clock()))
         at = self._loop.time() + wait_s
         if self._alarm is not None:
-            if self._alarm.when() <= at + 0.001:
+            if self._alarm_at <= at + 0.001:
                 return
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(at, self._tick)
+        self._alarm, self._alarm_at = self._loop.call_at(at, self._tick), at
 
     async def _commit_regularly(self) -> None:
         while True:
