@@ -221,3 +221,21 @@ def test_every_refusal_of_json_is_explained() -> None:
     assert len(codes) > 8
     text = (ROOT / "docs/workflows.md").read_text()
     assert sorted(code for code in codes if f"`{code}`" not in text) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_tests_that_are_named_exist(page: Path) -> None:
+    """`test_…` names a test, a path below tests/ a file."""
+    text = page.read_text()
+    assert set(re.findall(r"`(test_\w+)`", text)) <= names_of_tests()
+    for path in re.findall(r"`(tests/[\w/.]+)`", text):
+        assert (ROOT / path).exists(), path
+
+
+@cache
+def names_of_tests() -> set[str]:
+    """The names of all tests."""
+    sources = (file.read_text() for file in (ROOT / "tests").rglob("*.py"))
+    return {
+        name for source in sources for name in re.findall(r"^ *(?:async )?def (test_\w+)", source, flags=re.MULTILINE)
+    }
