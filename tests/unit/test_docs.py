@@ -239,3 +239,32 @@ def names_of_tests() -> set[str]:
     return {
         name for source in sources for name in re.findall(r"^ *(?:async )?def (test_\w+)", source, flags=re.MULTILINE)
     }
+
+
+def test_the_readme_counts_tests_rightly() -> None:
+    """Each file that it lists has as many tests as it says, those of the contracts that its classes inherit included."""
+    rows = {name: row for name, row in table(ROOT / "README.md", "Development").items() if "`tests/" in row[0]}
+    assert len(rows) == 6
+    for row in rows.values():
+        assert count_of_tests(ROOT / row[0].strip("`")) >= int(row[1]) > 0, row[0]
+
+
+def count_of_tests(file: Path) -> int:
+    count = 0
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            count += node.name.startswith("test_")
+        elif isinstance(node, ast.ClassDef):
+            count += sum(contracts().get(base.id, 0) for base in node.bases if isinstance(base, ast.Name))
+    return count
+
+
+@cache
+def contracts() -> dict[str, int]:
+    """Tests in each class of tests/contract/."""
+    found = {}
+    for file in (ROOT / "tests" / "contract").glob("*.py"):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                found[node.name] = sum(getattr(part, "name", "").startswith("test_") for part in node.body)
+    return found
