@@ -110,8 +110,8 @@ class Fleet:
 
     async def up(self, *, apis: int = 1, workers: int = 1, projectors: int = 1) -> None:
         """Start so many of each, wait until they work, and define the workflows of the workload."""
-        roles: list[OwnRole] = ["api"] * apis + ["worker"] * workers + ["projector"] * projectors
-        members = [self.start(role) for role in roles]
+        wanted: list[tuple[OwnRole, int]] = [("api", apis), ("worker", workers), ("projector", projectors)]
+        members = [self.start(role) for role, count in wanted for _ in range(count)]
         await asyncio.gather(*(member.ready() for member in members))
         await self.owned()
         for definition in definitions(self.echo.url):

@@ -36,6 +36,7 @@ async def judged(fleet: Fleet, *, earlier: Topics | None = None, orphans_max: in
     await level(fleet, topics)
     judge = Judge(topics)
     judge.check_accepted({run: payload for run, (_, payload) in fleet.accepted.items()})
+    judge.bad(judge.runs.keys() - fleet.accepted.keys(), "I1 runs that nobody was promised")
     judge.check_announcements()
     judge.check_deliveries(fleet.deliveries())
     judge.check_rows(await rows(fleet))

@@ -1,0 +1,125 @@
+"""kill -9 and SIGSTOP of the platform's own processes under load; each test ends before the history checker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas.settings import Settings
+from tests.fleet import Fleet, Member, platform, runs_effects, until
+from tests.judging import judged, records, recovery_s
+from tests.workload import mix
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+async def busiest(fleet: Fleet) -> Member:
+    """The worker that carries out the most effects, once there are some."""
+    found: list[tuple[int, Member]] = []
+
+    async def works() -> bool:
+        counts = [(runs_effects(await worker.report()), worker) for worker in fleet.of("worker")]
+        found[:] = [max(counts, key=lambda pair: pair[0])]
+        return found[0][0] >= 5
+
+    await until(works, "a worker carries out effects", 30)
+    return found[0][1]
+
+
+async def test_a_worker_is_killed_in_the_middle_of_200_runs(settings: Settings, tmp_path: Path) -> None:
+    """Of three workers on 8 partitions one dies with its webhooks under way: the others take over what it had begun."""
+    async with platform(settings, tmp_path, workers=3) as fleet:
+        await fleet.trigger(200, mix(kinds=("slow", "sleeps", "flaky"), wait_s=(3, 4, 5, 6)), rate=150)
+        victim, before = await busiest(fleet), await records(fleet.settings)
+        killed_at_s = time.time()
+        victim.kill()
+        await fleet.trigger(20)
+        judge = await judged(fleet, earlier=before)
+        assert judge.counts["StepInterrupted"] >= 5
+        took_s = sorted(recovery_s(judge.topics, victim.pid, killed_at_s).values())
+        print("seconds from the kill to the first fact of each partition:", [f"{each:.1f}" for each in took_s])
+        assert took_s
+
+
+async def test_a_frozen_worker_wakes_up_as_a_zombie(settings: Settings, tmp_path: Path) -> None:
+    """SIGSTOP past the session timeout, another takes over, SIGCONT: whatever the zombie still does changes nothing, and
+    then it works again."""
+    async with platform(settings, tmp_path, workers=2) as fleet:
+        async with fleet.load(rate=15):
+            victim, before = await busiest(fleet), await records(fleet.settings)
+            other = next(worker for worker in fleet.of("worker") if worker is not victim)
+            victim.freeze()
+
+            async def owns_all() -> bool:
+                return (await other.report())["partitions"] == "ok: owns 8 of 8 assigned"
+
+            await until(owns_all, "the other one owns all partitions", 60)
+            victim.thaw()
+            await fleet.owned()
+        judge = await judged(fleet, earlier=before)
+        assert judge.counts["StepInterrupted"] >= 1
+
+
+async def test_a_projector_is_killed(settings: Settings, tmp_path: Path) -> None:
+    """The workers go on without it; the next one reads on where the tables stand."""
+    async with platform(settings, tmp_path) as fleet:
+        async with fleet.load(rate=40):
+            await until(lambda: accepted(fleet, 40), "load", 30)
+            before = await records(fleet.settings)
+            fleet.of("projector")[0].kill()
+            await until(lambda: accepted(fleet, len(fleet.accepted) + 40), "load without a projector", 30)
+            fleet.start("projector")
+            await until(lambda: accepted(fleet, len(fleet.accepted) + 40), "load with the new one", 30)
+        await judged(fleet, earlier=before)
+
+
+async def test_an_api_is_killed(settings: Settings, tmp_path: Path) -> None:
+    """A client whose answer was lost asks another process with the same key, and it is still one run."""
+    async with platform(settings, tmp_path, apis=2) as fleet:
+        async with fleet.load(rate=40):
+            await until(lambda: accepted(fleet, 40), "load", 30)
+            before = await records(fleet.settings)
+            fleet.of("api")[0].kill()
+            await until(lambda: accepted(fleet, len(fleet.accepted) + 40), "load on the other one", 30)
+        await judged(fleet, earlier=before)
+
+
+async def accepted(fleet: Fleet, count: int) -> bool:
+    return len(fleet.accepted) >= count
+
+
+async def test_a_long_webhook_lives_through_three_joins(settings: Settings, tmp_path: Path) -> None:
+    """A request of 10 s goes on while three workers join; where the partition stays it is made once."""
+    async with platform(settings, tmp_path) as fleet:
+        first = fleet.of("worker")[0]
+        await fleet.trigger(24, mix(kinds=("slow",), wait_s=(10,)))
+        for _ in range(3):
+            fleet.start("worker")
+            await fleet.owned()
+        assert runs_effects(await first.report()) > 0, "the joins took longer than the webhook"
+        judge = await judged(fleet)
+        owners = takers(judge.topics)
+        stayed = {number for number, pids in owners.items() if set(pids) == {first.pid}}
+        assert stayed
+        assert all(len(owners[number]) >= 3 for number in stayed)
+        calls = Counter(request["headers"]["idempotency-key"] for request in fleet.deliveries())
+        for run, facts in judge.runs.items():
+            number = next(n for n, log in judge.topics["workflow.events"].items() if facts[0][1] in log)
+            if number in stayed:
+                assert calls[f"{run}/call"] == 1
+
+
+def takers(topics: Any) -> dict[int, list[int]]:
+    """Partition → the processes that took it, by pid, in order."""
+    found: dict[int, list[int]] = {}
+    for number, log in topics["workflow.events"].items():
+        events = [orjson.loads(record.value) for record in log]
+        names = [event["data"]["worker"] for event in events if event["type"] == "PartitionTaken"]
+        found[number] = [int(name.rpartition("-")[2]) for name in names]
+    return found
