@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 import orjson
@@ -55,7 +56,7 @@ class CatalogReader:
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait([self._following])
-        await self._source.close()
+        await self._source.aclose()
 
     @property
     def position(self) -> int:
@@ -132,11 +133,12 @@ class CatalogReader:
     async def _follow(self) -> None:
         while True:
             try:
-                async for _, records in self._source.follow({self._tp: self.position}):
-                    if self.away is not None:
-                        log.info("definitions: Kafka answers")
-                    self.away = None
-                    self._fold(records)
+                async with aclosing(self._source.follow({self._tp: self.position})) as stream:
+                    async for _, records in stream:
+                        if self.away is not None:
+                            log.info("definitions: Kafka answers")
+                        self.away = None
+                        self._fold(records)
             except LogMismatch as mismatch:
                 self._fail(mismatch)
                 return

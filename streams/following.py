@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Final
 
 from aiokafka import TopicPartition
@@ -25,20 +25,20 @@ _POLL_MS: Final = 200
 
 
 class TopicFollower:
-    """Reads along. `close` it at the end."""
+    """Reads along. `aclose` it at the end."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._reader = LogReader(settings, bound_s=ANSWER_S)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await self._reader.close()
 
     async def end_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         """Offset after the last record of each. Raises BrokerAway."""
         return await self._reader.end_offsets(tps)
 
-    async def follow(self, positions: Mapping[TP, int]) -> AsyncIterator[tuple[TP, Sequence[Record]]]:
+    async def follow(self, positions: Mapping[TP, int]) -> AsyncGenerator[tuple[TP, Sequence[Record]], None]:
         """Records in the order of each partition; offset 0 means the first record that is kept. After each check of the
         ends, which also shows that the broker answers, one partition comes with no records.
 
