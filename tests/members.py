@@ -27,7 +27,7 @@ from streams.producer import LogProducer
 from streams.topics import ensure_topics
 from streams.transport import build_app
 
-WAIT_S = 40.0
+WAIT_S = 60.0
 
 
 async def kafka_settings(address: str, prefix: str, **more: Any) -> Settings:
