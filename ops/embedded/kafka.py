@@ -11,6 +11,8 @@ import uuid
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from ops.embedded import jars
 from ops.embedded.server import EmbeddedServer
 from ops.errors import EmbeddedPartMissing
@@ -97,8 +99,18 @@ class KafkaServer(EmbeddedServer):
         with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.port), 1) as connection:
             connection.settimeout(ANSWER_WITHIN_S)
             connection.sendall(_API_VERSIONS)
-            return len(connection.recv(4)) == 4
+            return len(connection.recv(4)) == 4 and self._listens()
         return False
+
+    def _listens(self) -> bool:
+        """Whether what answers is this process: two platforms that start together may both have found the port free."""
+        try:
+            connections = psutil.Process(self.pid).net_connections("tcp") if self.running else []
+        except psutil.AccessDenied:  # the system does not tell
+            return True
+        except psutil.NoSuchProcess:
+            return False
+        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == self.port for c in connections)
 
     def _java(self) -> list[str]:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -68,7 +67,7 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def ready(self) -> bool:
-        """Whether it answers now."""
+        """Whether it answers now: this server, not another one on its port."""
 
     def start(self) -> None:
         """Launch it and wait until it answers. Raises ServerNotStarted when it ends or takes too long."""
@@ -79,7 +78,7 @@ class EmbeddedServer(ABC):
 
     def ready_by(self, deadline: float) -> bool:
         """Whether it answers now. Raises ServerNotStarted when it has ended, or `deadline` (monotonic) has passed."""
-        if self.ready() and self._listens():
+        if self.ready():
             self._answered = True
             return True
         if not self.running and not self._launched_elsewhere() and not self.relaunch():
@@ -87,19 +86,6 @@ class EmbeddedServer(ABC):
         if time.monotonic() > deadline:
             self.kill()
             raise self.not_started(f"no answer within {READY_WITHIN_S:g} s ({tail(self.child.log)})")
-        return False
-
-    def _listens(self) -> bool:
-        """Whether what answers on the port is this server: two platforms that start together may both have found it free."""
-        if self.pid is None:
-            return False
-        with contextlib.suppress(psutil.Error):
-            root = psutil.Process(self.pid)
-            return any(
-                connection.status == psutil.CONN_LISTEN and connection.laddr.port == self.port
-                for process in [root, *root.children(recursive=True)]
-                for connection in process.net_connections("tcp")
-            )
         return False
 
     def _launched_elsewhere(self) -> bool:

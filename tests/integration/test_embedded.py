@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -126,6 +128,35 @@ def test_a_server_ends_cleanly_when_its_owner_is_killed() -> None:
         owner.wait()
         server.wait(30)
         assert "database system is shut down" in (folder / "postgres.log").read_text()
+
+
+CONTAINER = """chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod
+audit_write setfcap"""
+START = """
+import sys
+from pathlib import Path
+from ops.embedded.kafka import KafkaServer
+from ops.embedded.postgres import PostgresServer
+from ops.reaper import Reaper
+folder, reaper = Path(sys.argv[1]), Reaper()
+for kind in (PostgresServer, KafkaServer):
+    server = kind(folder / kind.role, folder / f"{kind.role}.log", reaper, port=None)
+    server.start()
+    server.stop()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="takes privileges of root away")
+def test_servers_start_with_the_privileges_of_a_container() -> None:
+    """Root in a container is less than root; the servers start all the same, in a folder that is closed to others."""
+    capabilities = ",".join(["-all", *(f"+{name}" for name in CONTAINER.split())])
+    few = ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"]
+    with servers.server_folder() as folder:
+        folder.chmod(0o700)
+        done = subprocess.run(
+            [*few, sys.executable, "-c", START, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
 
 
 async def test_each_test_has_a_world_of_its_own(settings: Settings, postgres_dsn: str) -> None:
