@@ -74,9 +74,10 @@ class CatalogReader:
     async def level(self, timeout_s: float = ANSWER_S) -> None:
         """Wait until all that stood in the topic at the call is folded. Raises BrokerAway, or LogMismatch when the topic
         is shorter than what was read of it."""
+        read = self.position  # before the question: meanwhile more may come to be read than its answer knows of
         end = (await self._source.end_offsets([self._tp]))[self._tp]
-        if end < self.position:
-            reason = f"it ends at {end}, before offset {self.position}, to which it was read"
+        if end < read:
+            reason = f"it ends at {end}, before offset {read}, to which it was read"
             self._fail(LogMismatch(partition=0, topic=self._tp.topic, reason=reason))
         if not await self.reach(end, timeout_s):
             raise self._no_answer(f"{self._tp.topic} is not read to its end {end} within {timeout_s:g} s")
