@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import orjson
@@ -21,33 +21,34 @@ from ops.up import Options, platform
 from schemas.settings import Settings
 
 TIMEOUT_S: Final = 60.0
-PAYLOAD: Final = {"name": "world"}
 
-
-def sample(echo_url: str) -> dict[str, Any]:
-    """Three steps: ask a service, wait, and tell it what it answered."""
-    return {
-        "id": "hello",
-        "name": "Hello",
-        "description": "Greets a service, waits half a second, and thanks it for its answer.",
-        "steps": [
-            {
-                "name": "greet",
-                "type": "webhook",
-                "config": {"url": f"{echo_url}/greet", "method": "POST", "body": {"text": "Hello, ${payload.name}!"}},
+SAMPLE: Final = {
+    "id": "hello",
+    "name": "Hello",
+    "description": "Greets a service, waits half a second, and thanks it for its answer.",
+    "steps": [
+        {
+            "name": "greet",
+            "type": "webhook",
+            "config": {
+                "url": "${payload.service}/greet",
+                "method": "POST",
+                "body": {"text": "Hello, ${payload.name}!"},
             },
-            {"name": "wait", "type": "delay", "config": {"duration": "500ms"}},
-            {
-                "name": "thank",
-                "type": "webhook",
-                "config": {
-                    "url": f"{echo_url}/thank",
-                    "method": "POST",
-                    "body": {"heard": "${steps.greet.output.body.body.text}"},
-                },
+        },
+        {"name": "wait", "type": "delay", "config": {"duration": "500ms"}},
+        {
+            "name": "thank",
+            "type": "webhook",
+            "config": {
+                "url": "${payload.service}/thank",
+                "method": "POST",
+                "body": {"heard": "${steps.greet.output.body.body.text}"},
             },
-        ],
-    }
+        },
+    ],
+}
+"""Three steps: ask a service, wait, and tell it what it answered."""
 
 
 @click.command()
@@ -61,12 +62,13 @@ def demo(home: Path | None) -> None:
         settings = stack.enter_context(_running(home))
         echo = stack.enter_context(echo_receiver(0))
         client = stack.enter_context(Client(settings.workflow_url))
-        defined = client.apply(orjson.dumps(sample(echo.url))).body
+        defined = client.apply(orjson.dumps(SAMPLE)).body
         say(
             f"\n  Defined {defined['id']} version {defined['version']}: {', '.join(s['name'] for s in defined['steps'])}"
         )
-        started = client.trigger(defined["id"], orjson.dumps(PAYLOAD)).body
-        say(f"  Triggered run {started['run_id']} with {orjson.dumps(PAYLOAD).decode()}\n")
+        payload = orjson.dumps({"name": "world", "service": echo.url})
+        started = client.trigger(defined["id"], payload).body
+        say(f"  Triggered run {started['run_id']} with {payload.decode()}\n")
         ended = watch.follow(
             client,
             started["run_id"],
