@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from api.body import Bodies
+from api.body import BODIES_BYTES_MAX, Bodies
 from api.errors import FieldError, InternalError, MethodRefused, ParameterInvalid, PathUnknown, RequestRefused
 from api.ids import new_id
 from api.middleware import Edge
@@ -54,7 +54,10 @@ def build_app(deps: Deps) -> FastAPI:
     )
     app.state.api = Api(
         deps=deps,
-        bodies=Bodies(depth_max=deps.settings.workflow_json_depth_max),
+        bodies=Bodies(
+            depth_max=deps.settings.workflow_json_depth_max,
+            bytes_max=max(BODIES_BYTES_MAX, 2 * deps.settings.workflow_batch_bytes_max),
+        ),
         waiting=Waiting(deps.store),
         recent=RecentStarts(),
     )

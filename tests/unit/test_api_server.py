@@ -146,6 +146,25 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_starts_nothing(
     assert [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR] == []
 
 
+async def test_head_is_get_without_the_body(server: HttpServer) -> None:
+    """Status and headers are those of the GET."""
+    async with httpx.AsyncClient(base_url=server.address) as client:
+        for path, status in (("/health", 200), ("/api/v1/runs/none", 404), ("/api/v1/trigger", 405)):
+            head, get = await client.head(path), await client.get(path)
+            assert (head.status_code, head.content) == (status, b"")
+            assert head.headers["content-type"] == get.headers["content-type"]
+            assert head.headers["content-length"] == get.headers["content-length"]
+
+
+async def test_a_client_that_asks_first_is_told_before_it_sends(world: World, server: HttpServer) -> None:
+    """Expect: 100-continue is answered with the 413, and never with a 100."""
+    head = HEAD.replace(b"Content-Length: 24", b"Content-Length: 99999999\r\nExpect: 100-continue")
+    assert (await talk(server, head + b"\r\n")).startswith(b"HTTP/1.1 413 ")
+    said = await talk(server, HEAD + b"Expect: 100-continue\r\n\r\n", START)
+    assert said.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 ")
+    assert len(world.sent) == 1
+
+
 async def test_trailers_are_dropped(world: World, server: HttpServer) -> None:
     """Fields after a chunked body do not become headers."""
     head = HEAD.replace(b"Content-Length: 24", b"Transfer-Encoding: chunked")
