@@ -164,6 +164,15 @@ class Fleet:
             ended.set()
             await task
 
+    async def more(self, count: int = 40) -> None:
+        """Wait until so many more starts of the load are accepted."""
+        wanted = len(self.accepted) + count
+
+        async def accepted() -> bool:
+            return len(self.accepted) >= wanted
+
+        await until(accepted, f"{count} more starts are accepted", START_S)
+
     async def _trigger(self, http: httpx.AsyncClient, start: Start) -> None:
         body, headers = {"workflow_id": start[0], "payload": start[1]}, {"Idempotency-Key": uuid.uuid4().hex}
         ends = time.monotonic() + START_S

@@ -69,12 +69,12 @@ async def test_a_projector_is_killed(settings: Settings, tmp_path: Path) -> None
     """The workers go on without it; the next one reads on where the tables stand."""
     async with platform(settings, tmp_path) as fleet:
         async with fleet.load(rate=40):
-            await until(lambda: accepted(fleet, 40), "load", 30)
+            await fleet.more()
             before = await records(fleet.settings)
             fleet.of("projector")[0].kill()
-            await until(lambda: accepted(fleet, len(fleet.accepted) + 40), "load without a projector", 30)
+            await fleet.more()
             fleet.start("projector")
-            await until(lambda: accepted(fleet, len(fleet.accepted) + 40), "load with the new one", 30)
+            await fleet.more()
         await judged(fleet, earlier=before)
 
 
@@ -82,15 +82,11 @@ async def test_an_api_is_killed(settings: Settings, tmp_path: Path) -> None:
     """A client whose answer was lost asks another process with the same key, and it is still one run."""
     async with platform(settings, tmp_path, apis=2) as fleet:
         async with fleet.load(rate=40):
-            await until(lambda: accepted(fleet, 40), "load", 30)
+            await fleet.more()
             before = await records(fleet.settings)
             fleet.of("api")[0].kill()
-            await until(lambda: accepted(fleet, len(fleet.accepted) + 40), "load on the other one", 30)
+            await fleet.more()
         await judged(fleet, earlier=before)
-
-
-async def accepted(fleet: Fleet, count: int) -> bool:
-    return len(fleet.accepted) >= count
 
 
 async def test_a_long_webhook_lives_through_three_joins(settings: Settings, tmp_path: Path) -> None:

@@ -23,16 +23,6 @@ from tests.workload import mix
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
-async def more_load(fleet: Fleet, count: int = 40) -> None:
-    """Wait until so many more runs are accepted."""
-    wanted = len(fleet.accepted) + count
-
-    async def accepted() -> bool:
-        return len(fleet.accepted) >= wanted
-
-    await until(accepted, f"{count} more runs are accepted", 60)
-
-
 async def test_kafka_is_killed_and_then_frozen(own_kafka: KafkaServer, postgres_dsn: str, tmp_path: Path) -> None:
     """Appends, announcements and commits under way fail or stay without an answer for longer than the append's bound;
     when the broker is back everything goes on by itself."""
@@ -40,16 +30,16 @@ async def test_kafka_is_killed_and_then_frozen(own_kafka: KafkaServer, postgres_
     settings = settings.model_copy(update={"workflow_append_timeout_s": 5.0})
     async with platform(settings, tmp_path, workers=2) as fleet:
         async with fleet.load():
-            await more_load(fleet)
+            await fleet.more()
             before = await records(settings)
             await asyncio.to_thread(own_kafka.kill)
             await asyncio.sleep(3)
             await asyncio.to_thread(own_kafka.start)
-            await more_load(fleet)
+            await fleet.more()
             own_kafka.freeze()
             await asyncio.sleep(8)
             own_kafka.thaw()
-            await more_load(fleet)
+            await fleet.more()
         await judged(fleet, earlier=before)
 
 
@@ -60,12 +50,12 @@ async def test_postgres_is_killed_under_load(
     settings = make_settings(kafka.address, own_postgres.dsn, topic_prefix, tmp_path)
     async with platform(settings, tmp_path, workers=2) as fleet:
         async with fleet.load():
-            await more_load(fleet)
+            await fleet.more()
             before = await records(settings)
             await asyncio.to_thread(own_postgres.kill)
             await asyncio.sleep(3)
             await asyncio.to_thread(own_postgres.start)
-            await more_load(fleet)
+            await fleet.more()
         await judged(fleet, earlier=before)
 
 
@@ -119,7 +109,7 @@ async def test_everything_is_killed_at_once(
     settings = make_settings(own_kafka.address, own_postgres.dsn, "", tmp_path)
     async with platform(settings, tmp_path, workers=2) as fleet:
         async with fleet.load():
-            await more_load(fleet, 60)
+            await fleet.more(60)
             before = await records(settings)
             for member in fleet.members:
                 member.kill()
@@ -129,6 +119,6 @@ async def test_everything_is_killed_at_once(
                 fleet.start(member.role)
             await asyncio.to_thread(own_postgres.start)
             await asyncio.to_thread(own_kafka.start)
-            await more_load(fleet)
+            await fleet.more()
         judge = await judged(fleet, earlier=before)
         assert judge.counts["StepInterrupted"] >= 1
