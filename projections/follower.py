@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from projections.feed import fold_records
@@ -52,8 +52,9 @@ class Follower:
     async def run(self) -> None:
         """Follow until cancelled. Raises LogMismatch when the log is not the one that was followed."""
         while True:
+            stream = self._source.follow(self.positions())
             try:
-                async for tp, records in self._source.follow(self.positions()):
+                async for tp, records in stream:
                     self.waits = None
                     if records and not await self._take(tp, records):
                         break
@@ -62,6 +63,9 @@ class Follower:
                     log.warning("the topics are not followed now: %s", away)
                 self.waits = away.message
                 await asyncio.sleep(RETRY_S)
+            finally:
+                if isinstance(stream, AsyncGenerator):  # it holds a connection
+                    await stream.aclose()
 
     async def _take(self, tp: TP, records: Sequence[Record]) -> bool:
         """Fold records; False when something before them is missing and reading has to go back."""

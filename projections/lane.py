@@ -28,8 +28,8 @@ RECHECK_S: Final = 5.0
 """A partition that was stopped is looked at again: a rebuild mends it."""
 WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
 """Past it, or past two full batches of records, intake pauses."""
-LINGER_S: Final = 0.02
-LINGER_PER_RECORD_S: Final = 0.001
+LINGER_S: Final = 0.05
+LINGER_PER_RECORD_S: Final = 0.002
 """After a batch, the next one gathers for so long per record of the last: a busy partition writes fewer and larger ones."""
 HOLD_S: Final = 0.1
 """A command that is no run by then is shown as PENDING."""
@@ -73,6 +73,7 @@ class Lane:
         self._fold: PartitionFold | None = None
         self._recent: dict[str, None] = {}
         self._broken: LogMismatch | None = None
+        self._not_before = 0.0
         self._wake = asyncio.Event()
 
     def receive(self, records: Sequence[Record]) -> None:
@@ -169,23 +170,25 @@ class Lane:
         return PartitionFold(self.partition, self._parts.settings.workflow_partitions, cluster_id, mark, snapshot.runs)
 
     async def _step(self) -> None:
-        """Write what waits, or wait for something."""
+        """Write what waits, or wait for something. Events come first: most commands are settled by them."""
         if self._broken is not None:
             raise self._broken
-        if self._intake.records:
-            began = time.monotonic()
+        now, due_s = time.monotonic(), self.held.due_s()
+        if self._intake.records and self._not_before <= now:
             count = await self._write()
-            await asyncio.sleep(began + min(LINGER_S, count * LINGER_PER_RECORD_S) - time.monotonic())
-        due_s = self.held.due_s()
-        if due_s is not None and due_s <= time.monotonic():
+            self._not_before = now + min(LINGER_S, count * LINGER_PER_RECORD_S)
+            due_s = self.held.due_s()
+        elif due_s is None or due_s > now or self._intake.records:
+            await self._woken(self._not_before if self._intake.records else due_s)
+            return
+        if due_s is not None and due_s <= now:
             await self._write_commands()
-        elif not self._intake.records:
-            await self._woken(due_s)
 
-    async def _woken(self, due_s: float | None) -> None:
+    async def _woken(self, at_s: float | None) -> None:
+        """Wait for something to come, at most until then."""
         self._wake.clear()
         try:
-            async with asyncio.timeout(None if due_s is None else due_s - time.monotonic()):
+            async with asyncio.timeout(None if at_s is None else at_s - time.monotonic()):
                 await self._wake.wait()
         except TimeoutError:
             return

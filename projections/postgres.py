@@ -12,7 +12,7 @@ from projections.collector import collector_paused
 from projections.database import POISON, Database
 from projections.fold import refold
 from projections.lists import list_query, seq_bounds
-from projections.postgres_write import Rows, write, write_around_poison, write_pending
+from projections.postgres_write import Rows, is_small, write, write_around_poison, write_pending, write_small
 from projections.rows import instant_us, stored_view
 from projections.sql import queries
 from projections.tables import Audit
@@ -28,6 +28,7 @@ SQL: Final = queries("postgres")
 SCHEMA: Final = "workflow"
 READ: Final = "begin isolation level repeatable read, read only"
 TIMEOUT_S: Final = 60.0
+SMALL_EVENTS: Final = 500
 SNAPSHOT_TIMEOUT_S: Final = 300.0
 _RUNS_AT_ONCE: Final = 1_000
 
@@ -37,8 +38,12 @@ class PostgresStore:
 
     remembers = True
 
-    def __init__(self, dsn: str, *, schema: str = SCHEMA, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, dsn: str, *, schema: str = SCHEMA, timeout_s: float = TIMEOUT_S, small_events: int = SMALL_EVENTS
+    ) -> None:
+        """`timeout_s` bounds each write, `small_events` the batches that are written in one statement."""
         self._db = Database(dsn, schema, timeout_s=timeout_s)
+        self._small_events = small_events
         self._refused: dict[str, str] = {}
 
     async def migrate(self) -> None:
@@ -78,8 +83,12 @@ class PostgresStore:
     async def apply(self, batch: Batch) -> None:
         rows = Rows(batch, self._refused)
         try:
-            async with self._db.transaction() as connection:
-                await write(connection, rows)
+            if is_small(rows, self._small_events):
+                async with self._db.connection(self._db.timeout_s) as connection:
+                    await write_small(connection, rows)
+            else:
+                async with self._db.transaction() as connection:
+                    await write(connection, rows)
         except POISON:
             await self._apply_around_poison(rows)
 

@@ -45,6 +45,28 @@ class Rows:
                 self.began.append(chain.run_id)
 
 
+def is_small(rows: Rows, events_max: int) -> bool:
+    """Whether one statement will do: a round trip costs more than the rows of a small batch."""
+    bare = any(view is None for _, view in (*rows.new, *rows.known))
+    return 0 < len(rows.batch.history) <= events_max and rows.batch.start > 0 and not bare
+
+
+async def write_small(connection: Connection, rows: Rows) -> None:
+    """As `write`, in one statement. Raises POISON, too, where commands or runs are not as they must be: `write` tells."""
+    batch, mark = rows.batch, rows.batch.mark
+    both = [(*chain, *view) for chain, view in (*rows.new, *rows.known) if view is not None]
+    moved = await connection.fetchval(
+        SQL["apply_small"],
+        *(batch.partition, batch.start, mark.position, mark.epoch, mark.digest, mark.cluster_id),
+        *(batch.commands or (None, None)),
+        *map(list, zip(*batch.history, strict=True)),
+        *map(list, zip(*both, strict=True)),
+        len(rows.known),
+    )
+    if not moved:
+        await _stale(connection, "e", batch.partition, batch.start)
+
+
 async def write(connection: Connection, rows: Rows) -> None:
     """Write the batch, all or nothing."""
     await _begin(connection, rows)

@@ -69,6 +69,17 @@ class TestPostgresWrites(WriteContract):
     pass
 
 
+class TestPostgresCopies(WriteContract):
+    """As large batches are written: by COPY, in a transaction of several statements."""
+
+    @pytest.fixture
+    async def store(self, postgres_dsn: str) -> AsyncIterator[PostgresStore]:
+        store = PostgresStore(postgres_dsn, small_events=0)
+        await store.migrate()
+        yield store
+        await store.close()
+
+
 class TestPostgresReads(ReadContract):
     pass
 

@@ -26,6 +26,57 @@ select from positions where topic = 'e' and partition = $1 for update
 -- name: position
 select position from positions where topic = $1 and partition = $2
 
+-- A whole small batch in one statement. Everything hangs on `moved`, the fence. One row comes back: 1, or 0 when the
+-- tables stand elsewhere and nothing was written; a division by zero undoes it all when commands did not move or a run
+-- that had begun has no row.
+-- name: apply_small
+with moved as (
+    update positions set position = $3, epoch = $4, digest = $5, cluster_id = $6
+    where topic = 'e' and partition = $1 and position = $2
+    returning 1
+), commands as (
+    update positions set position = $8
+    where topic = 't' and partition = $1 and position = $7 and exists (select from moved)
+    returning 1
+), facts as (
+    insert into history (run_id, seq, type, log_offset, at_ms, value)
+    select * from unnest($9::text[], $10::bigint[], $11::text[], $12::bigint[], $13::bigint[], $14::bytea[])
+    where exists (select from moved)
+), u as (
+    select * from unnest(
+        $15::text[], $16::int[], $17::bigint[], $18::bigint[], $19::bigint[], $20::text[], $21::boolean[], $22::bytea[],
+        $23::int[], $24::text[], $25::text[], $26::bigint[], $27::text[], $28::json[], $29::json[], $30::json[],
+        $31::json[], $32::text[], $33::bigint[], $34::text[], $35::text[]
+    ) as u (
+        run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside,
+        workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
+    )
+    where exists (select from moved)
+), began as (
+    insert into runs (
+        run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside,
+        workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
+    )
+    select * from u where first_offset is not null
+), gone as (
+    delete from pending using u where pending.run_id = u.run_id and u.first_offset is not null
+), known as (
+    update runs set
+        last_offset = u.last_offset, seq = u.seq, digest = u.digest, done = u.done,
+        state = u.state, state_version = u.state_version, set_aside = u.set_aside,
+        workflow_id = u.workflow_id, version = u.version, status = u.status, payload = u.payload, results = u.results,
+        error = u.error, steps = u.steps, created_at = u.created_at, created_us = u.created_us,
+        started_at = u.started_at, finished_at = u.finished_at
+    from u
+    where runs.run_id = u.run_id and u.first_offset is null
+    returning 1
+)
+select (select count(*) from moved) / case
+    when not exists (select from moved) then 1
+    when (select count(*) from known) = $36::bigint and ($7::bigint is null or exists (select from commands)) then 1
+    else 0
+end
+
 -- name: update_runs
 update runs set
     last_offset = u.last_offset, seq = u.seq, digest = u.digest, done = u.done,

@@ -109,6 +109,20 @@ class WriteContract:
         }
         assert await store.tips(1, [ended.run_id]) == (0, {})
 
+    async def test_tips_of_several_partitions_are_one_question(self, store: Tables) -> None:
+        """Each partition answers with its position and the tips of its own runs."""
+        log = random_log(2)
+        for partition in range(2):
+            await feed(store, log, partition=partition)
+        ids = await ids_of(store, RunFilter())
+        assert len(ids) > 10
+        answers = await store.tips_of({0: ids, 1: ids, 5: ["nobody"]})
+        assert {n: answer[0] for n, answer in answers.items()} == {0: len(log.records[0]), 1: len(log.records[1]), 5: 0}
+        assert dict(answers[5][1]) == {}
+        for partition in range(2):
+            assert answers[partition] == await store.tips(partition, ids)
+        assert len(answers[0][1]) + len(answers[1][1]) == len(ids)
+
     async def test_a_state_of_another_version_is_folded_from_history(self, store: Tables) -> None:
         """A snapshot that another version of the fold has written gives the same runs."""
         log, (_, story) = whole_log("SUCCESS", "RUNNING")
@@ -160,7 +174,12 @@ class ReadContract:
 
     async def test_values_come_back_exactly(self, store: Tables) -> None:
         """Payload, results and texts are what was sent: big integers, fractions, control characters, emoji."""
-        values: dict[str, Any] = {"n": [2**53 + 1, -(2**63), 2**63 - 1, 0.1, 1e300, 1.0], "text": "\u0001é😀", "none": None, "": {}}
+        values: dict[str, Any] = {
+            "n": [2**53 + 1, -(2**63), 2**63 - 1, 0.1, 1e300, 1.0],
+            "text": "\u0001é😀",
+            "none": None,
+            "": {},
+        }
         log = Log(1)
         epoch = log.take(0)
         story = log.story(0, payload=values)
@@ -287,7 +306,16 @@ class ReadContract:
             await store.apply(replace(batch, commands=(3, 5)))
         assert await store.positions() == {("t", 0): 4}
         await store.apply(replace(batch, commands=(4, 6)))
-        assert await store.positions() == {("e", 0): len(log.records[0]), ("t", 0): 6}
+        end = len(log.records[0])
+        assert await store.positions() == {("e", 0): end, ("t", 0): 6}
+        log.append(0, log.story(0).requested(1))
+        fold = PartitionFold(0, 1, CLUSTER, batch.mark)
+        more = await fold_batch(fold, store, log.records[0][end:])
+        with pytest.raises(StalePosition):
+            await store.apply(replace(more, commands=(5, 7)))
+        assert await store.positions() == {("e", 0): end, ("t", 0): 6}
+        await store.apply(replace(more, commands=(6, 7)))
+        assert await store.positions() == {("e", 0): end + 1, ("t", 0): 7}
 
 
 class TablesContract:
