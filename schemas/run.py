@@ -81,7 +81,8 @@ class Run:
 
     def clone(self) -> Run:
         """A copy that may be evolved ahead of the log; containers are replaced, never changed, by `evolve`."""
-        copy = object.__new__(Run)  # written out: a loop over the slots takes three times as long, and this runs per append
+        # Written out: a loop over the slots takes three times as long, and this runs for every append.
+        copy = object.__new__(Run)
         copy.id = self.id
         copy.plan = self.plan
         copy.workflow_id = self.workflow_id

@@ -13,7 +13,6 @@ from schemas.errors import BrokerAway
 from schemas.events import ErrorData
 from streams.decider import Start
 
-
 log = logging.getLogger(__name__)
 
 
