@@ -34,6 +34,11 @@ class _App(FastAPI):
         direct = {("POST", "/api/v1/trigger"): plain(trigger.trigger)}
         return Edge(super().build_middleware_stack(), new_id=new_id, direct=direct)
 
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = describe(self, self.state.api.deps.settings)
+        return self.openapi_schema
+
 
 def build_app(deps: Deps) -> FastAPI:
     """The API as an ASGI app. It starts and stops nothing: who hands in `deps` does."""
@@ -76,14 +81,7 @@ def build_app(deps: Deps) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _failed)
-    app.openapi = lambda: _document(app, deps)  # type: ignore[method-assign]
     return app
-
-
-def _document(app: FastAPI, deps: Deps) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        app.openapi_schema = describe(app, deps.settings)
-    return app.openapi_schema
 
 
 def _version() -> str:

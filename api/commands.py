@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from api.ports import Outgoing
@@ -36,6 +37,7 @@ class KafkaCommandSender:
         self._connected = asyncio.Event()
         self._trouble = asyncio.Event()
         self._reason = "not connected yet"
+        self._warned = False
         self._keeper: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._owed: dict[int, float] = {}  # sends under way → when each began; in the order in which they began
@@ -74,21 +76,29 @@ class KafkaCommandSender:
             partition = home(command.run_id, self._settings.workflow_partitions)
             lanes.setdefault(partition, []).append((command.run_id.encode(), command.value))
         producer = await self._ready(lanes)
-
-        def lane(partition: int) -> Callable[[Done], None]:
-            return lambda done: producer.send_many(self._topic, partition, lanes[partition], done)
-
-        futures = [self._begin(lane(partition)) for partition in lanes]
-        outcomes = await asyncio.gather(*futures, return_exceptions=True)
-        for outcome in outcomes:
+        begun: dict[int, asyncio.Future[int]] = {}
+        refused: WorkflowError | None = None
+        for partition, records in lanes.items():
+            await producer.room()
+            try:
+                begun[partition] = self._begin(partial(producer.send_many, self._topic, partition, records))
+            except WorkflowError as error:
+                refused = error
+                break
+        outcomes = await asyncio.gather(*begun.values(), return_exceptions=True)
+        position: Position = {}
+        for partition, outcome in zip(begun, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 raise outcome if isinstance(outcome, OutcomeUnknown) else OutcomeUnknown(reason=str(outcome))
-        return {("t", partition): int(offset) + 1 for partition, offset in zip(lanes, outcomes, strict=True)}  # type: ignore[arg-type]
+            position["t", partition] = outcome + 1
+        if refused is not None:
+            raise OutcomeUnknown(reason=f"a part was refused: {refused.message}") if begun else refused
+        return position
 
     async def append(self, topic: str, partition: int, key: bytes, value: bytes) -> int:
         """Put one record on any topic; its offset. Raises as `send` does."""
         producer = await self._ready([partition], topic)
-        return await self._begin(lambda done: producer.send(topic, partition, key, value, done))
+        return await self._begin(partial(producer.send, topic, partition, key, value))
 
     def _begin(self, send: Callable[[Done], None]) -> asyncio.Future[int]:
         """Hand records to the producer; the future tells the last one's offset."""
@@ -114,9 +124,7 @@ class KafkaCommandSender:
             raise
         return future
 
-    async def _ready(
-        self, partitions: Sequence[int] | dict[int, list[tuple[bytes | None, bytes | None]]], topic: str | None = None
-    ) -> LogProducer:
+    async def _ready(self, partitions: Iterable[int], topic: str | None = None) -> LogProducer:
         """A producer that can reach the leaders of these partitions. Raises BrokerAway: nothing was written."""
         if not self._connected.is_set():
             try:
@@ -147,26 +155,40 @@ class KafkaCommandSender:
         """Have a producer at all times: make one, wait for its first trouble, drop it, again."""
         failures = 0
         while True:
-            self._trouble.clear()
-            producer = LogProducer(
-                self._settings, deadline_s=self._settings.workflow_send_timeout_s, on_lost=self._lost
-            )
-            try:
-                await producer.start(bound_s=self._settings.workflow_send_timeout_s)
-            except WorkflowError as error:
-                self._reason = str(error.fields.get("reason", error.message))
-                if failures == 0:
-                    log.warning("Commands cannot be sent: %s", error.message)
+            producer = await self._make()
+            if producer is None:
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 failures += 1
                 continue
-            if failures:
-                log.info("Commands can be sent again")
             failures = 0
             self._producer = producer
             self._connected.set()
             await self._trouble.wait()
+            self._connected.clear()
             await producer.drop(_DROP_S)
+
+    async def _make(self) -> LogProducer | None:
+        """A producer that is connected; None when there is none to be had now."""
+        self._trouble.clear()
+        deadline_s = self._settings.workflow_send_timeout_s
+        producer = LogProducer(self._settings, deadline_s=deadline_s, on_lost=self._lost)
+        try:
+            await producer.start(bound_s=deadline_s)
+        except WorkflowError as error:
+            reason = str(error.fields.get("reason", error.message))
+        except Exception as error:
+            log.exception("The producer of commands could not be made")
+            reason = repr(error)
+        else:
+            if self._warned:
+                log.info("Commands can be sent")
+            self._warned = False
+            return producer
+        self._reason = reason
+        if not self._warned:
+            log.warning("Commands cannot be sent: %s", reason)
+        self._warned = True
+        return None
 
     def _lost(self, reason: Exception) -> None:
         self._reason = str(reason)

@@ -87,7 +87,9 @@ async def _known(api: Api, run_id: str, start: Start) -> Position | None:
     stored = await api.deps.store.run(run_id)
     if stored is not None:
         view = stored.view
-        _same(run_id, start, view["version"], view["workflow_id"], same=same_json(view["payload"], start.payload))
+        if view["set_aside"] is None:  # else its columns may not hold what it was started with
+            same = same_json(view["payload"], start.payload)
+            _same(run_id, start, view["version"], view["workflow_id"], same=same)
         return {stored.place: stored.offset}
     recent = api.recent.get(run_id)
     if recent is not None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import orjson
 import pytest
@@ -88,6 +89,28 @@ async def test_many_commands_have_one_position(ours: Settings) -> None:
     found = await stored(ours)
     assert sum(map(len, found.values())) == 500
     assert position == {("t", partition): len(ids) for partition, ids in found.items()}
+
+
+@pytest.mark.parametrize(("taken", "error"), [(0, BrokerAway), (1, OutcomeUnknown)])
+async def test_a_batch_that_is_refused_in_the_middle(
+    ours: Settings, monkeypatch: pytest.MonkeyPatch, taken: int, error: type[Exception]
+) -> None:
+    """Refused before any part of it was sent it is refused cleanly, after that its outcome is unknown."""
+    async with sending(ours) as sender:
+        await sender.send(command("first"))
+        producer = sender._producer
+        assert producer is not None
+        send_many, parts = producer.send_many, [0]
+
+        def full(*args: Any) -> None:
+            parts[0] += 1
+            if parts[0] > taken:
+                raise BrokerAway(address="kafka", reason="the buffer is full")
+            send_many(*args)
+
+        monkeypatch.setattr(producer, "send_many", full)
+        with pytest.raises(error, match="the buffer is full"):
+            await sender.send_many([command(f"r{n}") for n in range(50)])
 
 
 async def test_without_a_broker_nothing_is_written(tmp_path: object) -> None:
