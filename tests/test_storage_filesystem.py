@@ -11,7 +11,10 @@ import pytest
 
 from projections.filesystem import FilesystemStore
 from schemas.errors import StoreAway, StoreRefused
-from tests.contract.store_contract import ReadContract, SharedContract, TablesContract, WriteContract, whole_log
+from tests.contract.cases import whole_log
+from tests.contract.store_reads import ReadContract
+from tests.contract.store_tables import SharedContract, TablesContract
+from tests.contract.store_writes import WriteContract
 from tests.feeding import everything, feed
 from tests.histories import random_log
 

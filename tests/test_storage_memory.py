@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from projections.memory import MemoryStore
-from tests.contract.store_contract import ReadContract, TablesContract, WriteContract
+from tests.contract.store_reads import ReadContract
+from tests.contract.store_tables import TablesContract
+from tests.contract.store_writes import WriteContract
 
 
 @pytest.fixture

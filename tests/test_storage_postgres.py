@@ -15,14 +15,10 @@ from projections.fold import PartitionFold
 from projections.postgres import PostgresStore
 from schemas.errors import StalePosition, StoreAway, StoreRefused
 from schemas.store import RunFilter
-from tests.contract.store_contract import (
-    ReadContract,
-    SharedContract,
-    TablesContract,
-    WriteContract,
-    pending,
-    whole_log,
-)
+from tests.contract.cases import pending, whole_log
+from tests.contract.store_reads import ReadContract
+from tests.contract.store_tables import SharedContract, TablesContract
+from tests.contract.store_writes import WriteContract
 from tests.feeding import CLUSTER, everything, feed, fold_batch
 from tests.histories import Log, random_log
 
