@@ -17,10 +17,9 @@ from schemas.ports import TP, Done
 from schemas.settings import Settings
 
 from .kafka import Client, answering, client_kwargs
+from .lanes import Entry, Lane, Pair
 
 log = logging.getLogger(__name__)
-
-Pair = tuple[bytes | None, bytes | None]
 
 COMPRESSION = "lz4"
 BATCH_BYTES = 256 * 1024
@@ -30,33 +29,6 @@ BUFFER_BYTES_MAX = 32 * 1024 * 1024
 RECORD_OVERHEAD_BYTES = 80
 
 _CHECKS_PER_DEADLINE = 10
-
-
-class _Entry:
-    """Records that one caller sent together, until the broker has the last of them."""
-
-    __slots__ = ("added", "bytes", "done", "due", "records")
-
-    def __init__(self, records: Sequence[Pair], done: Done, due: float, size: int) -> None:
-        self.records = records
-        self.done = done
-        self.due = due
-        self.bytes = size
-        self.added = 0  # records already put into a batch
-
-
-class _Lane:
-    """One partition: what waits, and what flies in the one batch under way."""
-
-    __slots__ = ("flying", "pump", "tp", "waiting")
-
-    def __init__(self, tp: TP) -> None:
-        self.tp = tp
-        self.waiting: deque[_Entry] = deque()
-        self.flying: deque[tuple[_Entry, int]] = (
-            deque()
-        )  # entries that end in the batch, with their last record's place in it
-        self.pump: asyncio.Task[None] | None = None
 
 
 class LogProducer:
@@ -74,14 +46,13 @@ class LogProducer:
         on_lost: Callable[[Exception], None],
         buffer_bytes_max: int = BUFFER_BYTES_MAX,
     ) -> None:
-        self._address = settings.kafka_bootstrap_servers
-        self._record_bytes_max = settings.workflow_record_bytes_max
         self._settings = settings
+        self._address = settings.kafka_bootstrap_servers
         self._deadline_s = deadline_s
         self._on_lost = on_lost
         self._buffer_bytes_max = buffer_bytes_max
         self._buffered = 0
-        self._lanes: dict[TP, _Lane] = {}
+        self._lanes: dict[TP, Lane] = {}
         self._client: Client | None = None
         self._requests: set[asyncio.Task[Any]] = set()  # aiokafka's own, so that `drop` can cut them
         self._changed = asyncio.Event()
@@ -141,11 +112,10 @@ class LogProducer:
         """Append records of one partition, in order and after all that was sent to it before; never waits.
         `done` is told the last record's offset, or OutcomeUnknown. Raises before anything is taken: TooLarge for a record
         that no batch can hold, BrokerAway past twice the bound of the buffer, OutcomeUnknown when the producer is lost."""
-        size = 0
+        size, limit = 0, self._settings.workflow_record_bytes_max
         for key, value in records:
             length = len(key or b"") + len(value or b"")
-            if length > self._record_bytes_max:
-                limit = self._record_bytes_max
+            if length > limit:
                 raise TooLarge(what="The record", found=length, limit=limit, setting="WORKFLOW_RECORD_BYTES_MAX")
             size += length + RECORD_OVERHEAD_BYTES
         if self.lost:
@@ -154,10 +124,9 @@ class LogProducer:
             raise BrokerAway(address=self._address, reason=f"{self._buffered} bytes wait to be sent")
         self._buffered += size
         tp = TP(topic, partition)
-        lane = self._lanes.get(tp)
-        if lane is None:
-            lane = self._lanes[tp] = _Lane(tp)
-        lane.waiting.append(_Entry(records, done, self._loop.time() + self._deadline_s, size))
+        if (lane := self._lanes.get(tp)) is None:
+            lane = self._lanes[tp] = Lane(tp)
+        lane.waiting.append(Entry(records, done, self._loop.time() + self._deadline_s, size))
         if lane.pump is None:
             lane.pump = self._loop.create_task(self._pump(lane))
         if self._clock is None:
@@ -194,7 +163,7 @@ class LogProducer:
             elif not task.cancelled():
                 task.exception()  # it is of no interest any more
 
-    async def _pump(self, lane: _Lane) -> None:
+    async def _pump(self, lane: Lane) -> None:
         """Send batch after batch while there is something to send. The next one leaves when the last was acknowledged."""
         try:
             while lane.waiting:
@@ -218,7 +187,7 @@ class LogProducer:
             raise OutcomeUnknown(reason="the producer is not started")
         return self._client
 
-    def _fill(self, client: Client, lane: _Lane) -> Client:
+    def _fill(self, client: Client, lane: Lane) -> Client:
         """A batch of as much as waits and fits; entries whose last record is in it move to `flying`."""
         batch = client.create_batch()
         append, place = batch.append, 0
@@ -237,7 +206,7 @@ class LogProducer:
         batch.close()
         return batch
 
-    def _acknowledge(self, lane: _Lane, base: int) -> None:
+    def _acknowledge(self, lane: Lane, base: int) -> None:
         if base < 0:
             raise OutcomeUnknown(reason="the broker holds the batch but no longer knows where")
         while lane.flying:
