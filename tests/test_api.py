@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -14,17 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from schemas.settings import Settings
 from tests import servers
+from tests.api.client import define, delay, ended, events_topic, eventually, listed, platform_settings, problem, start
 from tests.api.platform import Platform
-from tests.conftest import make_settings
-from tests.kafka_dump import dump
-from tests.reader import Raw
 
 pytestmark = pytest.mark.slow
-
-ENDED = {"SUCCESS", "FAILED", "CANCELLED"}
-WAIT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +39,6 @@ def platform(
         asyncio.run(servers.drop_database(postgres.address, name))
 
 
-def platform_settings(kafka: str, dsn: str, name: str, folder: Any) -> Settings:
-    return make_settings(kafka, dsn, f"{name}.", folder).model_copy(update={"workflow_partitions": 4})
-
-
 @pytest.fixture
 def api(platform: Platform) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=platform.of("api")[0].address, timeout=30) as client:
@@ -67,65 +56,6 @@ def other(platform: Platform) -> Iterator[httpx.Client]:
 def workflow(api: httpx.Client, request: pytest.FixtureRequest) -> str:
     """A workflow of this test alone: two delays of 0."""
     return define(api, request.node.name, [delay("first"), delay("second")])
-
-
-def delay(name: str, duration: float | str = 0) -> dict[str, Any]:
-    return {"name": name, "type": "delay", "config": {"duration": duration}}
-
-
-def define(api: httpx.Client, name: str, steps: list[dict[str, Any]]) -> str:
-    answer = api.post("/api/v1/workflows", json={"name": name, "steps": steps})
-    assert answer.status_code == 201, answer.text
-    workflow_id: str = answer.json()["id"]
-    return workflow_id
-
-
-def start(api: httpx.Client, workflow: str, payload: Any = None, **headers: str) -> dict[str, Any]:
-    answer = api.post("/api/v1/trigger", json={"workflow_id": workflow, "payload": payload or {}}, headers=headers)
-    assert answer.status_code == 202, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
-
-
-def ended(api: httpx.Client, started: dict[str, Any]) -> dict[str, Any]:
-    """The run when it is over. It is there from the first look on, and its status never goes back."""
-    path = f"/api/v1/runs/{started['run_id']}"
-    position, order = started["position"], ["PENDING", "RUNNING", "SUCCESS"]
-    seen = "PENDING"
-    ends = time.monotonic() + WAIT_S
-    while time.monotonic() < ends:
-        answer = api.get(path, params={"min_position": position})
-        assert answer.status_code == 200, answer.text
-        run: dict[str, Any] = answer.json()
-        if run["status"] in order:
-            assert order.index(run["status"]) >= order.index(seen)
-            seen = run["status"]
-        if run["status"] in ENDED:
-            return run
-        position = run["position"]
-        time.sleep(0.02)
-    raise AssertionError(f"not ended within {WAIT_S} s: {run}")
-
-
-def events_topic(platform: Platform) -> list[Raw]:
-    """Every record of `workflow.events`."""
-    settings = platform.settings
-    topics = asyncio.run(dump(settings.kafka_bootstrap_servers, settings.workflow_topic_prefix))
-    return [record for records in topics["workflow.events"].values() for record in records]
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    ends = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-
-
-def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    body: dict[str, Any] = answer.json()
-    assert (answer.status_code, body["code"]) == (status, code), answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    return body
 
 
 def test_a_run_goes_to_its_end(api: httpx.Client, workflow: str) -> None:
@@ -321,17 +251,6 @@ def test_one_wrong_item_stops_a_batch(api: httpx.Client, workflow: str) -> None:
     assert [error["pointer"] for error in body["errors"]] == ["/items/7/payload", "/items/13/workflow_id"]
     marker = start(api, workflow)
     assert listed(api, workflow_id=workflow, min_position=marker["position"]) == [marker["run_id"]]
-
-
-def listed(api: httpx.Client, **query: Any) -> list[str]:
-    """All run ids of a list, over all its pages."""
-    path, found = str(httpx.URL("/api/v1/runs", params={"limit": 70, **query})), list[str]()
-    while path:
-        answer = api.get(path)
-        assert answer.status_code == 200, answer.text
-        found += [item["run_id"] for item in answer.json()["items"]]
-        path = answer.links.get("next", {}).get("url", "")
-    return found
 
 
 def test_runs_are_listed_newest_first_by_filter(api: httpx.Client, workflow: str) -> None:

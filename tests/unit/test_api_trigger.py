@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 
-from api.app import build_app
-from schemas.errors import BrokerAway, OutcomeUnknown, StoreAway
+from schemas.errors import BrokerAway, OutcomeUnknown
 from schemas.identity import home, keyed_run_id
 from tests.api.world import PARTITIONS, World, client_of, make_world, pointers, problem
 
@@ -199,122 +197,6 @@ async def test_payload_definition_and_envelope_must_fit_a_record() -> None:
     assert len(world.sent) == 1
 
 
-async def test_a_key_names_one_run(world: World, client: httpx.AsyncClient) -> None:
-    """The same key and body again are answered with the same run, marked as replayed, without a second command."""
-    body = {"workflow_id": "greet", "payload": {"n": 1}}
-    first = await client.post(TRIGGER, json=body, headers=keyed("k1"))
-    again = await client.post(TRIGGER, json=body, headers=keyed("k1"))
-    assert first.json()["run_id"] == keyed_run_id("", "greet", "k1")
-    assert (again.status_code, again.json()) == (202, first.json())
-    assert "idempotent-replayed" not in first.headers
-    assert again.headers["idempotent-replayed"] == "true"
-    assert len(world.sent) == 1
-
-
-async def test_a_key_is_known_from_the_tables_too(world: World, client: httpx.AsyncClient) -> None:
-    """Another process answers the repeat from the run's row: same id, and the position of the run's last event."""
-    run_id = keyed_run_id("", "greet", "k1")
-    story = world.story(run_id, payload={"n": 1})
-    await world.tell(story)
-    answer = await client.post(TRIGGER, json={"workflow_id": "greet", "payload": {"n": 1}}, headers=keyed("k1"))
-    assert (answer.status_code, answer.json()["run_id"]) == (202, run_id)
-    assert answer.headers["idempotent-replayed"] == "true"
-    assert answer.json()["position"].startswith("e")
-    assert world.sent == []
-
-
-async def test_a_pending_run_counts_as_known(world: World, client: httpx.AsyncClient) -> None:
-    """A command that no worker has taken yet answers the repeat as well."""
-    await client.post(TRIGGER, json={"workflow_id": "greet", "payload": {"n": 1}}, headers=keyed("k1"))
-    await world.show_pending(world.commands.sent[0])
-    other = build_app(world.app.state.api.deps)  # another process: nothing remembered
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(other), base_url="http://b") as second:
-        answer = await second.post(TRIGGER, json={"workflow_id": "greet", "payload": {"n": 1}}, headers=keyed("k1"))
-        assert answer.headers["idempotent-replayed"] == "true"
-        problem(
-            await second.post(TRIGGER, json={"workflow_id": "greet", "payload": {"n": 2}}, headers=keyed("k1")),
-            422,
-            "idempotency_key_reused",
-        )
-    assert len(world.sent) == 1
-
-
-@pytest.mark.parametrize("shown", [False, True])
-async def test_a_known_key_with_another_payload_is_a_422(world: World, client: httpx.AsyncClient, shown: bool) -> None:
-    """Whether this process remembers the start or the tables show it: the key is taken."""
-    if shown:
-        await world.tell(world.story(keyed_run_id("", "greet", "k1"), payload={"n": 1}))
-    else:
-        await client.post(TRIGGER, json={"workflow_id": "greet", "payload": {"n": 1}}, headers=keyed("k1"))
-    before = len(world.sent)
-    for payload in ({"n": 2}, {"n": True}, {}, {"n": 1, "m": 2}):
-        answer = await client.post(TRIGGER, json={"workflow_id": "greet", "payload": payload}, headers=keyed("k1"))
-        assert pointers(problem(answer, 422, "idempotency_key_reused")) == ["/payload"]
-    assert len(world.sent) == before
-
-
-async def test_a_known_key_with_another_version_is_a_422(world: World, client: httpx.AsyncClient) -> None:
-    """Naming another version than the run has is another start; naming none is the same one."""
-    await client.post(TRIGGER, json={"workflow_id": "greet"}, headers=keyed("k1"))
-    await world.define(steps=3)
-    assert (await client.post(TRIGGER, json={"workflow_id": "greet"}, headers=keyed("k1"))).status_code == 202
-    assert (
-        await client.post(TRIGGER, json={"workflow_id": "greet", "version": 1}, headers=keyed("k1"))
-    ).status_code == 202
-    answer = await client.post(TRIGGER, json={"workflow_id": "greet", "version": 2}, headers=keyed("k1"))
-    assert pointers(problem(answer, 422, "idempotency_key_reused")) == ["/version"]
-    assert len(world.sent) == 1
-
-
-async def test_the_order_of_keys_does_not_make_another_payload(world: World, client: httpx.AsyncClient) -> None:
-    """Two texts of the same JSON value are the same start."""
-    for text in (
-        b'{"workflow_id":"greet","payload":{"a":1,"b":2}}',
-        b'{"payload": {"b": 2, "a": 1}, "workflow_id": "greet"}',
-    ):
-        answer = await client.post(TRIGGER, content=text, headers={"Content-Type": "application/json", **keyed("k1")})
-        assert answer.status_code == 202
-    assert len(world.sent) == 1
-
-
-async def test_the_same_key_for_two_workflows_is_two_runs(world: World, client: httpx.AsyncClient) -> None:
-    """A key belongs to a workflow."""
-    await world.define("bill")
-    first = await client.post(TRIGGER, json={"workflow_id": "greet"}, headers=keyed("k1"))
-    second = await client.post(TRIGGER, json={"workflow_id": "bill"}, headers=keyed("k1"))
-    assert first.json()["run_id"] != second.json()["run_id"]
-
-
-@pytest.mark.parametrize("key", ["", "k" * 256, "a\x7f", "ключ"])
-async def test_a_key_that_cannot_be_one_is_a_400(world: World, client: httpx.AsyncClient, key: str) -> None:
-    """Keys are 1 to 255 printable ASCII characters."""
-    headers = [(b"Content-Type", b"application/json"), (b"Idempotency-Key", key.encode())]
-    answer = await client.post(TRIGGER, content=b'{"workflow_id": "greet"}', headers=headers)
-    error = problem(answer, 400, "parameter_invalid")["errors"][0]
-    assert (error["pointer"], error["limit"]) == ("header/Idempotency-Key", 255)
-    assert world.sent == []
-
-
-async def test_two_keys_are_a_400(client: httpx.AsyncClient) -> None:
-    """A request has one key."""
-    headers = [("Content-Type", "application/json"), ("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
-    problem(await client.post(TRIGGER, content=b'{"workflow_id": "greet"}', headers=headers), 400, "parameter_invalid")
-
-
-async def test_a_keyed_start_needs_the_store(
-    world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without the tables a repeat cannot be told from a new start: 503, nothing sent. A start without a key goes on."""
-
-    async def away(run_id: str) -> None:
-        raise StoreAway(reason="down")
-
-    monkeypatch.setattr(world.store, "run", away)
-    problem(await client.post(TRIGGER, json={"workflow_id": "greet"}, headers=keyed("k1")), 503, "store_away")
-    assert world.sent == []
-    assert (await client.post(TRIGGER, json={"workflow_id": "greet"})).status_code == 202
-
-
 async def test_kafka_away_is_a_clean_503(world: World, client: httpx.AsyncClient) -> None:
     """When nothing was sent, the answer says so."""
     world.commands.failure = BrokerAway(address="kafka:9092", reason="no connection; nothing was written")
@@ -338,114 +220,8 @@ async def test_an_unknown_outcome_is_called_unknown(
     assert answer.headers["retry-after"]
 
 
-async def test_after_an_unknown_outcome_the_repeat_is_the_same_run(world: World, client: httpx.AsyncClient) -> None:
-    """The key leads to the same id, so that the log settles whether it was started before."""
-    world.commands.failure = OutcomeUnknown(reason="no answer")
-    unknown = (await client.post(TRIGGER, json={"workflow_id": "greet"}, headers=keyed("k1"))).json()
-    world.commands.failure = None
-    again = await client.post(TRIGGER, json={"workflow_id": "greet"}, headers=keyed("k1"))
-    assert again.json()["run_id"] == unknown["run_ids"][0]
-
-
 async def test_unknown_query_parameters_are_named(world: World, client: httpx.AsyncClient) -> None:
     """A start has no query."""
     body = problem(await client.post(f"{TRIGGER}?wait=1", json={"workflow_id": "greet"}), 400, "parameter_invalid")
     assert pointers(body) == ["query/wait"]
     assert world.sent == []
-
-
-async def test_a_batch_is_sent_whole(world: World, client: httpx.AsyncClient) -> None:
-    """202 with the ids in the order of the items and one position over all partitions."""
-    items = [{"workflow_id": "greet", "payload": {"n": n}} for n in range(20)]
-    answer = await client.post(BATCH, json={"items": items})
-    assert answer.status_code == 202
-    assert answer.json()["run_ids"] == [f"run-{n}" for n in range(1, 21)]
-    assert [command["data"]["payload"] for command in world.sent] == [{"n": n} for n in range(20)]
-    assert answer.json()["position"].count("-") == PARTITIONS - 1
-
-
-async def test_one_invalid_item_stops_the_whole_batch(world: World, client: httpx.AsyncClient) -> None:
-    """422 with a pointer to every mistake, and nothing is sent."""
-    good: dict[str, Any] = {"workflow_id": "greet"}
-    items: list[Any] = [
-        good,
-        {"workflow_id": "greet", "payload": 5},
-        good,
-        7,
-        {"workflow_id": "greet", "x": 1, "version": 0},
-    ]
-    body = problem(await client.post(BATCH, json={"items": items}), 422, "body_invalid")
-    assert pointers(body) == ["/items/1/payload", "/items/3", "/items/4/x", "/items/4/version"]
-    assert world.sent == []
-
-
-async def test_unknown_workflows_of_a_batch_are_all_named(world: World, client: httpx.AsyncClient) -> None:
-    """An item that names no workflow, or no version of it, stops the batch."""
-    items = [{"workflow_id": "greet"}, {"workflow_id": "nope"}, {"workflow_id": "greet", "version": 7}]
-    body = problem(await client.post(BATCH, json={"items": items}), 422, "body_invalid")
-    assert pointers(body) == ["/items/1/workflow_id", "/items/2/version"]
-    assert world.sent == []
-
-
-async def test_a_batch_has_bounds() -> None:
-    """Too many items, none, or an item over its payload's bound: 422 naming the bound."""
-    world = make_world(workflow_batch_items_max=3, workflow_payload_bytes_max=50)
-    await world.define()
-    async with client_of(world) as client:
-        items = [{"workflow_id": "greet"}] * 4
-        error = problem(await client.post(BATCH, json={"items": items}), 422, "body_invalid")["errors"][0]
-        assert (error["pointer"], error["limit"]) == ("/items", 3)
-        assert pointers(problem(await client.post(BATCH, json={"items": []}), 422, "body_invalid")) == ["/items"]
-        assert pointers(problem(await client.post(BATCH, json={}), 422, "body_invalid")) == ["/items"]
-        assert pointers(problem(await client.post(BATCH, json={"items": items[:1], "x": 1}), 422, "body_invalid")) == [
-            "/x"
-        ]
-        large = [*items[:2], {"workflow_id": "greet", "payload": {"x": "y" * 50}}]
-        error = problem(await client.post(BATCH, json={"items": large}), 422, "body_invalid")["errors"][0]
-        assert (error["pointer"], error["limit"]) == ("/items/2/payload", 50)
-    assert world.sent == []
-
-
-async def test_the_first_hundred_errors_of_a_batch_are_shown(client: httpx.AsyncClient) -> None:
-    """The list of errors is bounded, and the detail tells how many there are."""
-    body = problem(await client.post(BATCH, json={"items": [0] * 500}), 422, "body_invalid")
-    assert len(body["errors"]) == 100
-    assert "(and 499 more)" in body["detail"]
-
-
-async def test_a_batch_may_be_repeated_with_its_key(world: World, client: httpx.AsyncClient) -> None:
-    """The header's key and an item's number name the run; an item's own key is the key of a single start."""
-    items = [{"workflow_id": "greet"}, {"workflow_id": "greet", "idempotency_key": "mine"}]
-    first = await client.post(BATCH, json={"items": items}, headers=keyed("b1"))
-    again = await client.post(BATCH, json={"items": items}, headers=keyed("b1"))
-    assert first.json()["run_ids"] == again.json()["run_ids"]
-    assert first.json()["run_ids"][1] == keyed_run_id("", "greet", "mine")
-
-
-async def test_one_key_twice_in_a_batch_is_one_start_or_a_mistake(world: World, client: httpx.AsyncClient) -> None:
-    """With equal payloads it is sent once; with different ones the batch is refused."""
-    item = {"workflow_id": "greet", "idempotency_key": "k", "payload": {"n": 1}}
-    answer = await client.post(BATCH, json={"items": [item, item]})
-    assert len(set(answer.json()["run_ids"])) == len(world.sent) == 1
-    other = {**item, "payload": {"n": 2}}
-    body = problem(await client.post(BATCH, json={"items": [item, other]}), 422, "body_invalid")
-    assert pointers(body) == ["/items/1/idempotency_key"]
-
-
-async def test_a_batch_of_unknown_outcome_names_all_ids(world: World, client: httpx.AsyncClient) -> None:
-    """503 with every id that may have been started."""
-    world.commands.failure = OutcomeUnknown(reason="no answer")
-    answer = await client.post(BATCH, json={"items": [{"workflow_id": "greet"}] * 3})
-    body = problem(answer, 503, "outcome_unknown")
-    assert body["run_ids"] == ["run-1", "run-2", "run-3"]
-    assert "each" in body["detail"]
-
-
-async def test_large_bodies_are_parsed_all_the_same(world: World, client: httpx.AsyncClient) -> None:
-    """A batch that is parsed beside the event loop gives the same commands and the same refusals."""
-    items = [{"workflow_id": "greet", "payload": {"x": "y" * 3000, "n": n}} for n in range(200)]
-    assert (await client.post(BATCH, json={"items": items})).status_code == 202
-    assert len(world.sent) == 200
-    text = orjson.dumps({"items": items}).replace(b'"n":7}', b'"n":NaN}')
-    answer = await client.post(BATCH, content=text, headers={"Content-Type": "application/json"})
-    assert problem(answer, 400, "json_refused")["errors"][0]["pointer"] == "/items/7/payload/n"
