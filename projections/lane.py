@@ -28,11 +28,13 @@ RECHECK_S: Final = 5.0
 """A partition that was stopped is looked at again: a rebuild mends it."""
 WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
 """Past it, or past two full batches of records, intake pauses."""
-LINGER_S: Final = 0.05
-LINGER_PER_RECORD_S: Final = 0.002
+LINGER_S: Final = 0.25
+LINGER_PER_RECORD_S: Final = 0.004
 """After a batch, the next one gathers for so long per record of the last: a busy partition writes fewer and larger ones."""
 HOLD_S: Final = 0.1
 """A command that is no run by then is shown as PENDING."""
+BUSY_HOLD_S: Final = 1.0
+"""Held so much longer while events come: a busy worker gets to it in a moment, and a row would be written for nothing."""
 HELD_COMMANDS_MAX: Final = 10_000
 RECENT_MAX: Final = 20_000
 """Finished runs remembered, so that their commands need no row."""
@@ -74,6 +76,7 @@ class Lane:
         self._recent: dict[str, None] = {}
         self._broken: LogMismatch | None = None
         self._not_before = 0.0
+        self._wrote_at = float("-inf")
         self._wake = asyncio.Event()
 
     def receive(self, records: Sequence[Record]) -> None:
@@ -173,16 +176,25 @@ class Lane:
         """Write what waits, or wait for something. Events come first: most commands are settled by them."""
         if self._broken is not None:
             raise self._broken
-        now, due_s = time.monotonic(), self.held.due_s()
+        now, due_s = time.monotonic(), self._due_s()
         if self._intake.records and self._not_before <= now:
             count = await self._write()
+            self._wrote_at = now
             self._not_before = now + min(LINGER_S, count * LINGER_PER_RECORD_S)
-            due_s = self.held.due_s()
+            due_s = self._due_s()
         elif due_s is None or due_s > now or self._intake.records:
             await self._woken(self._not_before if self._intake.records else due_s)
             return
         if due_s is not None and due_s <= now:
             await self._write_commands()
+
+    def _due_s(self) -> float | None:
+        """When the first held command is to be written; None when there is none."""
+        due_s = self.held.due_s()
+        if due_s is None:
+            return None
+        busy = due_s - HOLD_S - self._wrote_at < BUSY_HOLD_S
+        return due_s + BUSY_HOLD_S if busy else due_s
 
     async def _woken(self, at_s: float | None) -> None:
         """Wait for something to come, at most until then."""

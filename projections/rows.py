@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
@@ -105,7 +106,12 @@ def _kept(value: T, sound: bool, otherwise: T, name: str, flaws: list[str]) -> T
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and WORKFLOW_ID.match(value) is not None
+    return isinstance(value, str) and _is_workflow_id(value)
+
+
+@lru_cache(maxsize=1024)
+def _is_workflow_id(text: str) -> bool:
+    return WORKFLOW_ID.match(text) is not None
 
 
 def _is_version(value: object) -> bool:
