@@ -13,11 +13,11 @@ from typing import Any, Final, Protocol, TypeVar
 from schemas.commands import Command, TriggerRun, encode
 from schemas.effects import EffectResult
 from schemas.errors import BrokerAway, LogMismatch, StoreAway
-from schemas.identity import digest
 from schemas.ports import TP, Assignment, Group, Reader, Record
 from schemas.run import Run
 from schemas.settings import Settings
 from schemas.store import Mark, SnapshotStore
+from streams import log_check
 from streams.decider import Start, effect_input
 from streams.engine import Engine, Limits
 from streams.outlet import Outlet, rejection
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 0.05
 COMMIT_S: Final = 1.0
 RETRY_S: Final = 0.2
+RECHECK_S: Final = 5.0
+"""A partition whose log is not the one that the tables know is looked at again: a rebuild mends it."""
 REVOKE_COMMIT_S: Final = 1.5
 
 Values = Mapping[str, Any]
@@ -233,12 +235,13 @@ class Worker:
     def end_of(self, partition: int, token: str) -> None:
         async def ask() -> None:
             tp = TP(self.settings.topics.events, partition)
-            end = (await self._until_there(lambda: self.parts.reader.end_offsets([tp]), "the log's end"))[tp]
             part = self.engine.partitions.get(partition)
-            if part is not None and part.loaded and part.position > end:
-                self._stop_partition(partition, f"it ends at {end}, this worker has read up to {part.position}")
-            else:
-                self.engine.end_known(partition, token, end, self.parts.clock())
+            read_to = part.position if part is not None else 0  # now: reading goes on while the end is asked for
+            end = (await self._until_there(lambda: self.parts.reader.end_offsets([tp]), "the log's end"))[tp]
+            if read_to > end:  # what is in memory is no fold of this log; the next process begins with the store's
+                reason = f"it ends at {end}, this worker has read up to {read_to}"
+                raise LogMismatch(partition=partition, topic=tp.topic, reason=reason)
+            self.engine.end_known(partition, token, end, self.parts.clock())
 
         self._spawn(ask())
 
@@ -248,7 +251,10 @@ class Worker:
         async def read() -> None:
             began = time.monotonic()
             snapshot = await self._from_store(partition, token, lambda: self.parts.store.snapshot(partition))
-            if snapshot is None or (snapshot.mark is not None and not await self._same_log(partition, snapshot.mark)):
+            while snapshot is not None and not await self._goes_on_from(partition, snapshot.mark):
+                await asyncio.sleep(RECHECK_S)
+                snapshot = await self._from_store(partition, token, lambda: self.parts.store.snapshot(partition))
+            if snapshot is None:
                 return
             self.engine.loaded(partition, token, snapshot)
             part = self.engine.partitions.get(partition)
@@ -315,30 +321,22 @@ class Worker:
                 log.warning("partition %d waits for the store: %s", partition, away)
             self.store_waits[partition] = away.message
 
-    async def _same_log(self, partition: int, mark: Mark) -> bool:
-        """Whether the log is the one that the tables were made from; otherwise the partition is stopped."""
+    async def _goes_on_from(self, partition: int, mark: Mark | None) -> bool:
+        """Whether the log is the one that the tables were made from; if not, the partition stands still and /ready says so."""
         tp = TP(self.settings.topics.events, partition)
-        self._cluster_id = self._cluster_id or await self._until_there(self.parts.reader.cluster_id, "the cluster's id")
-        ends = await self._until_there(lambda: self.parts.reader.end_offsets([tp]), "the log's end")
-        problem = None
-        if mark.cluster_id != self._cluster_id:
-            problem = f"the tables were made from cluster {mark.cluster_id}, this is {self._cluster_id}"
-        elif mark.position > ends[tp]:
-            problem = f"it ends at {ends[tp]}, the tables stand at {mark.position}"
-        elif mark.position:
-            record = await self._until_there(lambda: self.parts.reader.read_record(tp, mark.position - 1), "a record")
-            if record is None or digest(record.value or b"") != mark.digest:
-                problem = f"the record at {mark.position - 1} is not the one that the tables know"
-        if problem is not None:
-            self._stop_partition(partition, problem)
-        return problem is None
-
-    def _stop_partition(self, partition: int, reason: str) -> None:
-        topics = self.settings.topics
-        error = LogMismatch(partition=partition, topic=topics.events, reason=reason)
-        log.error("%s", error)
+        reason = await self._until_there(lambda: self._difference(tp, mark), "the log") if mark is not None else None
+        if reason is None:
+            self.mismatches.pop(partition, None)
+            return True
+        error = LogMismatch(partition=partition, topic=tp.topic, reason=reason)
+        if partition not in self.mismatches:
+            log.error("%s", error)
         self.mismatches[partition] = error
-        self.group.pause([TP(topics.events, partition), TP(topics.trigger, partition)])
+        return False
+
+    async def _difference(self, tp: TP, mark: Mark) -> str | None:
+        self._cluster_id = self._cluster_id or await self.parts.reader.cluster_id()
+        return await log_check.difference(self.parts.reader, tp, mark, self._cluster_id)
 
     # ── World: definitions, expressions, effects ────────────────────────────────────────────────
 
