@@ -72,6 +72,8 @@ class Engine:
         self.timers: list[tuple[float, str]] = []
         self.armed: dict[str, float] = {}
         self.stats: Counter[str] = Counter()
+        self.draining = False
+        """this worker is about to leave: what runs may end, no further effect is begun"""
         self._outbox: list[tuple[bytes, bytes]] = []
         self._polled_at = 0.0
 
@@ -277,7 +279,7 @@ class Engine:
         time = time_text(now)
         try:
             drafts = decide(ahead, given, now) if given is not None else self._advance(ahead, now)
-            while drafts:
+            while drafts and not (self.draining and _begins_effect(drafts[0])):
                 for draft in drafts:
                     values.append(self._stamp(part, ahead, draft, key, time, cause, actor))
                 drafts = self._advance(ahead, now)
@@ -479,6 +481,11 @@ class Engine:
     def effects_full(self) -> bool:
         """Whether new starts should wait until effects have ended."""
         return len(self.running) >= self.limits.effects_max
+
+
+def _begins_effect(draft: Draft) -> bool:
+    """Whether something will be carried out once this is read back; delays need nobody."""
+    return draft[0] == "StepStarted" and "until" not in draft[1]
 
 
 def _open(run: Run, pc: int, attempt: int) -> bool:

@@ -102,6 +102,11 @@ class Outlet:
         if not self._ready.is_set():
             await self.start()
 
+    async def flush(self, bound_s: float) -> None:
+        """Wait until the broker has what was sent, no longer than the bound."""
+        if self._producer is not None:
+            await self._producer.flush(bound_s)
+
     async def close(self, bound_s: float) -> None:
         """Send what is left within the bound, then end."""
         self._closed = True

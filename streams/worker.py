@@ -125,10 +125,11 @@ class Worker:
         self._spawn(self._commit_regularly())
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more commands, let effects end within the grace, commit and stop deciding."""
+        """Take no more commands, begin no more effects, let those that run end within the grace, and commit."""
+        self.engine.draining = True
         self.group.pause([TP(self.settings.topics.trigger, number) for number in self.engine.partitions])
         await self.parts.effects.drain(grace_s)
-        await asyncio.sleep(0)
+        await self.parts.outlet.flush(REVOKE_COMMIT_S)
         await self._commit(REVOKE_COMMIT_S)
 
     def close(self) -> None:
