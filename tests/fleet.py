@@ -75,7 +75,7 @@ class Member:
 
     async def ready(self) -> None:
         """Wait until /ready says so."""
-        await until(self._answers, f"{self.role} is ready", READY_S)
+        await until(self.is_ready, f"{self.role} is ready", READY_S)
 
     async def report(self) -> dict[str, str]:
         """What /ready says of each part: name → "state: detail"."""
@@ -83,7 +83,8 @@ class Member:
             parts = (await http.get(f"{self.address}/ready")).json()["components"]
         return {name: f"{part['state']}: {part['detail']}" for name, part in parts.items()}
 
-    async def _answers(self) -> bool:
+    async def is_ready(self) -> bool:
+        """Whether /ready says so."""
         assert self.alive, f"{self.role} ended with {self.process.returncode}, see {self.log}"
         try:
             async with httpx.AsyncClient(timeout=2) as http:
@@ -113,7 +114,8 @@ class Fleet:
         wanted: list[tuple[OwnRole, int]] = [("api", apis), ("worker", workers), ("projector", projectors)]
         members = [self.start(role) for role, count in wanted for _ in range(count)]
         await asyncio.gather(*(member.ready() for member in members))
-        await self.owned()
+        if workers:
+            await self.owned()
         for definition in definitions(self.echo.url):
             await self.define(definition)
 
