@@ -37,7 +37,7 @@ def check(cluster: Cluster, accepted: Mapping[str, Any]) -> Judge:
     judge = Judge({"workflow.events": log, "workflow.completed": told})
     judge.check_accepted(accepted)
     judge.check_announcements()
-    assert judge.violations == []
+    assert not judge.violations, judge.violations[0]
     return judge
 
 

@@ -66,12 +66,13 @@ class Truth:
 
 
 class Watch:
-    """Asserts at each step what must never be otherwise; the names S1 … S6 are those of the protocol's model."""
+    """Asserts at each step what must never be otherwise."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.marks: Counter[str] = Counter()
         self._started: set[tuple[str, str, int]] = set()
+        self._owners: dict[tuple[int, int], str] = {}
         self._checked = dict.fromkeys(cluster.truth, (0, 0))
 
     def state(self, worker: Worker, number: int) -> State:
@@ -79,7 +80,8 @@ class Watch:
         return self.cluster.truth[number].states[worker.engine.partitions[number].position]
 
     def read(self, worker: Worker, number: int) -> None:
-        """S1: a reader that forgets finished runs, or began from a snapshot, finds the facts of one that forgets nothing."""
+        """S1: a reader that forgets finished runs, or began from a snapshot, finds the facts of one that forgets nothing.
+        S2: an epoch belongs to one assignment of one worker."""
         part = worker.engine.partitions[number]
         if part.loaded and part.position >= part.base:
             epoch, tips, runs = self.state(worker, number)
@@ -87,6 +89,9 @@ class Watch:
             assert {run.id: run.dump() for run in part.runs.values()} == runs, f"S1: {worker.name} has other runs"
             for run_id, (seq, tip, _) in part.finished.items():
                 assert tips.get(run_id) == (seq, tip, True), f"S1: {worker.name} has another end of {run_id}"
+        if part.mine:
+            owner = self._owners.setdefault((number, part.mine), part.token)
+            assert owner == part.token, f"S2: epoch {part.mine} has a second owner, {worker.name}"
 
     def sent(self, worker: Worker, number: int, values: Sequence[bytes]) -> None:
         """S4: no start is decided of a run that had its first event below the decider's position. Events have their shape."""
@@ -110,6 +115,11 @@ class Watch:
         assert attempt not in self._started, f"S3: {attempt} starts a second time"
         assert not self.state(worker, number).tips[run.id][2], f"S3: {attempt} starts after the end"
         self._started.add(attempt)
+
+    def looked_up(self, worker: Worker, number: int, position: int, tips: Mapping[str, Any]) -> None:
+        part = worker.engine.partitions.get(number)
+        self.marks["look-ups that find a run"] += len(tips) > 0
+        self.marks["look-ups of a store that is behind"] += part is not None and position < part.mark
 
     def refused(self, worker: Worker, number: int, value: bytes | None) -> None:
         """S5: a cancel is refused only where its run is not known, or is set aside."""

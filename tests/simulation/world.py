@@ -67,6 +67,8 @@ class Cluster:
         self.store: dict[int, int] = dict.fromkeys(numbers, 0)
         self.store_away = False
         self.workers: dict[str, Worker] = {}
+        self.processes: list[Worker] = []
+        """every worker that ever was"""
         self.watch = Watch(self)
 
     def trigger(self, run_id: str, at: int | None = None, payload: dict[str, Any] | None = None) -> None:
@@ -108,6 +110,7 @@ class Cluster:
     def start(self, name: str) -> Worker:
         """A new process of this name; one that runs under it is gone."""
         self.workers[name] = Worker(self, name)
+        self.processes.append(self.workers[name])
         return self.workers[name]
 
     def give(self, owners: Mapping[int, str]) -> None:
@@ -152,7 +155,8 @@ class Worker:
         batch = self.cluster.log[number][at : at + most]
         if batch:
             self.reading[number] = batch[-1].offset + 1
-            self.engine.on_events(number, batch[:hole] + batch[hole + 1 :] if hole else batch, self.cluster.clock)
+            lost = hole and hole + 1 < len(batch)
+            self.engine.on_events(number, batch[:hole] + batch[hole + 1 :] if lost else batch, self.cluster.clock)
             self.watch.read(self, number)
 
     def take(self, number: int, most: int = 1000, skip: int = 0) -> None:
@@ -241,6 +245,7 @@ class Worker:
     def look_up(self, partition: int, token: str, run_ids: Sequence[str]) -> None:
         def read() -> Callable[[], None]:
             position, tips = self.cluster.tips(partition, run_ids)
+            self.watch.looked_up(self, partition, position, tips)
             return lambda: self.engine.looked_up(partition, token, run_ids, position, tips, self.cluster.clock)
 
         self._later(read, lambda: self.cluster.store_away)
@@ -272,7 +277,7 @@ class Worker:
         self.effects[run.id] = (run.pc, run.attempt)
 
     def cancel_effect(self, run_id: str) -> None:
-        self.effects.pop(run_id, None)
+        self.watch.marks["effects dropped"] += self.effects.pop(run_id, None) is not None
 
     def seek(self, partition: int, events: int | None = None, commands: int | None = None) -> None:
         if events is not None:
@@ -281,4 +286,5 @@ class Worker:
             self.commanding[partition] = commands
 
     def pause(self, partition: int, paused: bool) -> None:
+        self.watch.marks["intake paused"] += paused
         (self.paused.add if paused else self.paused.discard)(partition)
