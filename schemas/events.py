@@ -19,6 +19,7 @@ from schemas.upcasters import VERSIONS, upcast
 SOURCE: Final = "/workflow"
 PARTITION_TAKEN: Final = "PartitionTaken"
 RUN_COMPLETED: Final = "RunCompleted"
+EPOCH_END: Final = 2**63
 
 type_names = Literal[
     "PartitionTaken",
@@ -176,7 +177,7 @@ def encode(
 def decode(value: bytes | None) -> Envelope | None:
     """The envelope of a record, its data brought to the newest version; None when rule 4 cannot be asked about it.
 
-    Readable means: an object with a text `subject` and `type`, integers `seq` >= 0 and `epoch` >= 1, `prev` text or null.
+    Readable means: an object with a text `subject` and `type`, integers `seq` >= 0 and `epoch` from 1 to below 2^63, `prev` text or null.
     """
     try:
         envelope = orjson.loads(value or b"")
@@ -187,7 +188,7 @@ def decode(value: bytes | None) -> Envelope | None:
             or type(seq) is not int
             or type(epoch) is not int
             or seq < 0
-            or epoch < 1
+            or not 1 <= epoch < EPOCH_END
             or (prev is not None and type(prev) is not str)
         ):
             return None
