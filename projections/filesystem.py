@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from projections.sqlite_thread import SqliteThread
-from projections.tables import Audit, StoredRow
+from projections.tables import Audit, Level, StoredRow
 from schemas.position import Position
 from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapshot, StoredRun, Tip
 
@@ -90,9 +90,8 @@ class FilesystemStore:
     async def second(self) -> Self:
         return type(self)(self.folder, file=await self._thread.run(self._thread.next_file), timeout_s=self.timeout_s)
 
-    async def swap(self, second: Self) -> None:
-        name = await second._thread.run(second._thread.name)
-        await self._thread.run(lambda: self._thread.swap(name))
+    async def swap(self, second: Self, level: Level) -> None:
+        await self._thread.swap(await second._thread.run(second._thread.name), level)
 
 
 class _FilesystemAudit:

@@ -62,11 +62,6 @@ class PartitionFold:
         """Where the fold stands."""
         return Mark(self.position, self.epoch, self.digest, self.cluster_id)
 
-    @property
-    def whole(self) -> bool:
-        """Whether everything that was taken was collected by `batch`."""
-        return self.start == self.position
-
     def unknown(self, records: Iterable[Record]) -> set[str]:
         """Ids of runs that the records may begin, by their keys: the store must say whether they are new."""
         runs, ids = self.runs, set()

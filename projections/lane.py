@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
@@ -150,9 +150,8 @@ class Lane:
         cluster_id = await parts.reader.cluster_id()
         await check_log(parts.reader, self.events, mark, cluster_id)
         read_from = await check_commands(parts.reader, self.commands, commands)
-        if self._fold is None or self._fold.mark != mark or not self._fold.whole:
+        if self._fold is None or self._fold.mark != mark:
             self._fold = await self._fresh(mark, cluster_id)
-            self._recent.clear()
         self.position = self._fold.position
         self._intake.begin(self.position)
         self.held.begin(commands, read_from)
@@ -211,26 +210,25 @@ class Lane:
         records = self._intake.merged(self._parts.settings.workflow_projector_batch_max, BATCH_BYTES_MAX)
         self._flow()
         batch = await fold_records(self._fold, self._parts.store, records)
-        self._remember(batch)
-        settled = self.held.settled(self._is_run)
+        done = dict.fromkeys(row.run_id for row in batch.runs if row.done)
+        settled = self.held.settled(lambda run_id: run_id in done or self._is_run(run_id))
         if settled > self.held.position:
             batch = replace(batch, commands=(self.held.position, settled))
         await self._apply(batch)
         self.held.moved(settled)
+        self._remember(done)
         self.position = batch.mark.position
         self.orphans.update(batch.orphans)
         return len(records)
 
     async def _apply(self, batch: Batch) -> None:
-        """Write until it is written. A commit whose answer was lost shows in the mark."""
-        store, unknown = self._parts.store, False
+        """Write until it is written. A commit whose answer was lost shows in the mark when it is tried again."""
+        store = self._parts.store
         while True:
             try:
-                if not unknown or await store.mark(self.partition) != batch.mark:
-                    await store.apply(batch)
+                await store.apply(batch)
                 break
             except StoreAway as away:
-                unknown = True
                 await self._wait_for(away)
             except StalePosition:
                 if await store.mark(self.partition) != batch.mark:
@@ -248,10 +246,10 @@ class Lane:
         self._flow()
 
     def _is_run(self, run_id: str) -> bool:
-        """Whether the tables hold the run, or will with the batch that is being written."""
+        """Whether the run is in the tables, or will be with the batch that is being written."""
         return self._fold is not None and (run_id in self._fold.runs or run_id in self._recent)
 
-    def _remember(self, batch: Batch) -> None:
-        self._recent.update((row.run_id, None) for row in batch.runs if row.done)
+    def _remember(self, done: Mapping[str, None]) -> None:
+        self._recent.update(done)
         for run_id in list(islice(self._recent, max(0, len(self._recent) - RECENT_MAX))):
             del self._recent[run_id]

@@ -10,7 +10,7 @@ from typing import Final, Literal, Self
 
 from projections.fold import refold
 from projections.rows import Chain, columns, instant_us, stored_pending, stored_run
-from projections.tables import Audit, StoredRow
+from projections.tables import Audit, Level, StoredRow
 from schemas.errors import StalePosition
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
@@ -182,7 +182,8 @@ class MemoryStore:
     async def second(self) -> Self:
         return type(self)()
 
-    async def swap(self, second: Self) -> None:
+    async def swap(self, second: Self, level: Level) -> None:
+        await level({partition: mark.position for partition, mark in self._data.marks.items()})
         self._data = second._data
 
 

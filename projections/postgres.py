@@ -15,7 +15,7 @@ from projections.lists import list_query, seq_bounds
 from projections.postgres_write import Rows, is_small, write, write_around_poison, write_pending, write_small
 from projections.rows import instant_us, stored_view
 from projections.sql import queries
-from projections.tables import Audit
+from projections.tables import Audit, Level
 from schemas.errors import StoreRefused
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
@@ -158,8 +158,8 @@ class PostgresStore:
             self._db.dsn, schema=await postgres_admin.empty_second(self._db), timeout_s=self._db.timeout_s
         )
 
-    async def swap(self, second: Self) -> None:
-        await postgres_admin.swap(self._db, second._db.schema)
+    async def swap(self, second: Self, level: Level) -> None:
+        await postgres_admin.swap(self._db, second._db.schema, level)
 
 
 async def _mark(connection: Connection, partition: int) -> Mark | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from projections.rows import CHAIN, Chain, Shown
 from projections.sql import queries
-from projections.tables import Audit, StoredRow
+from projections.tables import Audit, Level, StoredRow
 from schemas.errors import StoreAway, StoreRefused
 from schemas.store import HistoryRow, Mark
 
@@ -79,8 +79,8 @@ class _PostgresAudit:
 @asynccontextmanager
 async def audit(db: Database) -> AsyncIterator[Audit]:
     """One read transaction; other writers go on beside it."""
-    begin = "begin isolation level repeatable read, read only; set local idle_in_transaction_session_timeout = 0"
-    async with db.transaction(begin, AUDIT_TIMEOUT_S) as connection:
+    async with db.transaction("begin isolation level repeatable read, read only", AUDIT_TIMEOUT_S) as connection:
+        await connection.execute(SQL["stay_in_transaction"])
         yield _PostgresAudit(connection)
 
 
@@ -93,17 +93,14 @@ async def empty_second(db: Database) -> str:
     return name
 
 
-async def swap(db: Database, second: str) -> None:
-    """Exchange the two schemas by name.
-
-    The lock on the positions keeps writers out; the old positions are emptied, so that one who waited for the lock and
-    meets the old table all the same finds no position to move. Readers that have begun go on with the old tables.
-    """
+async def swap(db: Database, second: str, level: Level) -> None:
+    """Exchange the two schemas by name. Readers that have begun go on with the old tables."""
     old = f"{db.schema}_old"
     async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
         await connection.execute(f'drop schema if exists "{old}" cascade')
         await connection.execute(SQL["lock_positions"])
-        await connection.execute(SQL["delete_positions"])
+        await connection.execute(SQL["stay_in_transaction"])
+        await level({row[0]: row[1] for row in await connection.fetch(SQL["marks"])})
         await connection.execute(f'alter schema "{db.schema}" rename to "{old}"')
         await connection.execute(f'alter schema "{second}" rename to "{db.schema}"')
     for attempt in range(SWAP_ATTEMPTS):

@@ -52,21 +52,20 @@ async def rebuild(settings: Settings, store: Tables, reader: Reader, tell: Tell)
         await second.migrate()
         work = _Rebuild(settings, second, reader, tell)
         await work.begin()
-        await work.fold_to({tp: mark.position for tp, mark in (await _marks(settings, store)).items()})
+        await work.reach(await _positions(store))
         found = await work.compare_with(store)
         for _ in range(ROUNDS_MAX):
             if await work.fold_to(await reader.end_offsets(work.folds)) <= LEVEL_EVENTS:
                 break
         await work.show_commands()
-        await store.swap(second)
+        await store.swap(second, work.reach)
     finally:
         await second.close()
     return Rebuilt(work.events, time.monotonic() - work.began, found)
 
 
-async def _marks(settings: Settings, store: Tables) -> dict[TP, Mark]:
-    async with store.audit() as audit:
-        return {TP(settings.topics.events, number): mark for number, mark in (await audit.marks()).items()}
+async def _positions(store: Tables) -> dict[int, int]:
+    return {number: at for (topic, number), at in (await store.positions()).items() if topic == "e"}
 
 
 class _Rebuild:
@@ -109,6 +108,10 @@ class _Rebuild:
             raise failed.exceptions[0] from None
         return self.events - before
 
+    async def reach(self, positions: Mapping[int, int]) -> None:
+        """Come to where the tables stand that will be replaced, while nobody writes to them."""
+        await self.fold_to({TP(self._settings.topics.events, number): at for number, at in positions.items()})
+
     async def _fold_to(self, tp: TP, end: int) -> None:
         fold, intake = self.folds[tp], Intake(tp)
         intake.begin(fold.position)
@@ -130,7 +133,7 @@ class _Rebuild:
         found: list[Difference] = []
         async with first.audit() as old:
             marks = await old.marks()
-            await self.fold_to({TP(self._settings.topics.events, n): mark.position for n, mark in marks.items()})
+            await self.reach({number: mark.position for number, mark in marks.items()})
             async with self._second.audit() as new:
                 for tp, fold in self.folds.items():
                     mark = marks.get(tp.partition)

@@ -190,12 +190,15 @@ class SqliteTables:
     def stray_history(self) -> list[str]:
         return [row[0] for row in self._rows("stray_history")]
 
-    @contextmanager
-    def retiring(self) -> Iterator[None]:
-        """Let nobody write to this file any more, from the moment when the block ends."""
-        with self.transaction("begin immediate"):
-            self._connection.execute(SQL["retire"])
-            yield
+    def keep_writers_out(self) -> Mapping[int, Mark]:
+        """Until `retire` or `close`; where the tables stand."""
+        self._connection.execute("begin immediate")
+        return self.marks()
+
+    def retire(self) -> None:
+        """Nobody can write to this file any more."""
+        self._connection.execute(SQL["retire"])
+        self._connection.execute("commit")
 
 
 def _split(batch: Batch) -> tuple[list[tuple[Chain, Shown]], list[tuple[Chain, Shown]]]:

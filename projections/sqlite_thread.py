@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from projections import sqlite_tables
 from projections.sqlite_tables import SqliteTables
+from projections.tables import Level
 from schemas.errors import StoreAway, StoreRefused
 
 POINTER: Final = "current"
@@ -45,6 +46,16 @@ class SqliteThread:
             raise StoreRefused(what=f"{type(error).__name__}: {error}") from error
         except (sqlite3.Error, OSError, TimeoutError) as error:
             raise StoreAway(reason=f"{type(error).__name__} {error} in {self.folder}") from error
+
+    async def swap(self, name: str, level: Level) -> None:
+        """Let the file `name` serve; from when `level` is called nobody writes to the one that does."""
+        holder = SqliteThread(self.folder, file=await self.run(self.name), timeout_s=self.timeout_s)
+        try:
+            marks = await holder.do(lambda tables: tables.keep_writers_out())
+            await level({partition: mark.position for partition, mark in marks.items()})
+            await holder.run(lambda: holder.give_way(name))
+        finally:
+            await holder.close()
 
     async def close(self) -> None:
         """Close the file; nothing may be asked after that."""
@@ -92,11 +103,12 @@ class SqliteThread:
                 file.unlink()
         return f"tables-{int(current.removeprefix('tables-').removesuffix('.sqlite3')) + 1}.sqlite3"
 
-    def swap(self, name: str) -> None:
+    def give_way(self, name: str) -> None:
         """Let another file serve and remove the one that did; who has it open still reads it to the end of the call."""
         old = self._current()
-        with self._locked(), old.retiring():
+        with self._locked():
             self._point(name)
+            old.retire()
         self._close_tables()
         for file in self.folder.glob(f"{old.file.name}*"):
             file.unlink()

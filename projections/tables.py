@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, Self
 
 from projections.rows import Chain, Shown
 from schemas.store import HistoryRow, Mark, Store
+
+Level = Callable[[Mapping[int, int]], Awaitable[None]]
+"""Told partition → position of its events; returns when the second set stands there."""
 
 
 class StoredRow(NamedTuple):
@@ -46,7 +49,10 @@ class Tables(Store, Protocol):
         """An empty second set of tables, that of an earlier rebuild thrown away. Close it when done."""
         ...
 
-    async def swap(self, second: Self) -> None:
+    async def swap(self, second: Self, level: Level) -> None:
         """Let the second set take the place of the first, at once and for every process; the first set is dropped.
-        Whoever writes to the first meets StalePosition and reads the second."""
+
+        Writers of the first wait from when `level` is called: it brings the second to the same positions, so that no
+        reader sees an older state. Then they write to the second, or meet StalePosition and load from it.
+        """
         ...

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from projections.filesystem import FilesystemStore
+from projections.sqlite_tables import SqliteTables
 from schemas.errors import StoreAway, StoreRefused
 from tests.contract.cases import whole_log
 from tests.contract.store_reads import ReadContract
@@ -140,6 +141,29 @@ async def test_a_missing_row_is_named(store: FilesystemStore) -> None:
         await store.apply(fold.batch())
 
 
+async def nothing_to_do(_positions: Mapping[int, int]) -> None:
+    """The second set is level."""
+
+
+async def test_a_replaced_file_takes_nothing_more(store: FilesystemStore) -> None:
+    """A writer that looked at the name just before the exchange cannot write into a file that nobody reads."""
+    log, (story,) = whole_log("RUNNING")
+    fold = await feed(store, log)
+    slow = SqliteTables(store.folder / "tables-1.sqlite3")
+    second = await store.second()
+    await second.migrate()
+    await feed(second, log)
+    await store.swap(second, nothing_to_do)
+    await second.close()
+    log.append(0, story.completed(1))
+    fold.take(log.records[0][fold.position :], {})
+    batch = fold.batch()
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        slow.apply(batch)
+    slow.close()
+    await store.apply(batch)
+
+
 async def test_a_rebuild_leaves_one_file(store: FilesystemStore) -> None:
     """The files of the set that was replaced, and of rebuilds that broke off, go away."""
     broken_off = await store.second()
@@ -147,7 +171,7 @@ async def test_a_rebuild_leaves_one_file(store: FilesystemStore) -> None:
     await broken_off.close()
     second = await store.second()
     await second.migrate()
-    await store.swap(second)
+    await store.swap(second, nothing_to_do)
     await second.close()
     await store.close()
     assert [file.name for file in sorted(store.folder.iterdir())] == ["current", "lock", "tables-2.sqlite3"]

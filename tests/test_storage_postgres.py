@@ -13,14 +13,14 @@ import pytest
 from projections import postgres_admin
 from projections.fold import PartitionFold
 from projections.postgres import PostgresStore
-from schemas.errors import StalePosition, StoreAway, StoreRefused
+from schemas.errors import StoreAway, StoreRefused
 from schemas.store import RunFilter
 from tests.contract.cases import pending, whole_log
 from tests.contract.store_reads import ReadContract
 from tests.contract.store_tables import SharedContract, TablesContract
 from tests.contract.store_writes import WriteContract
-from tests.feeding import CLUSTER, everything, feed, fold_batch
-from tests.histories import Log, random_log
+from tests.feeding import CLUSTER, feed, fold_batch
+from tests.histories import Log
 
 SHAPE = """
 select 'column', table_name::text, column_name::text, data_type || ' ' || is_nullable || ' ' || coalesce(column_default, '')
@@ -34,6 +34,12 @@ union all
 select 'options', relname::text, relkind::text, coalesce(array_to_string(reloptions, ' '), '')
 from pg_class where relnamespace = $1::regnamespace
 order by 1, 2, 3, 4
+"""
+
+
+NEW_RUN = """
+insert into runs (run_id, partition, first_offset, last_offset, seq, digest, done, state_version)
+values ('new', 0, 5, 5, 1, 'x', false, 1)
 """
 
 
@@ -248,39 +254,17 @@ async def test_a_projector_that_sleeps_in_a_transaction_holds_nobody_up_for_ever
     await impatient.close()
 
 
-async def test_a_first_event_and_its_command_do_not_miss_each_other(store: PostgresStore, other: PostgresStore) -> None:
-    """Written at the same moment by two connections, the run's row is all that stays."""
-    for seed in range(20):
-        log, (story,) = whole_log("RUNNING", seed=seed)
-        batch = replace(await fold_batch(PartitionFold(0, 1, CLUSTER), store, log.records[0]), partition=seed)
-        batch = replace(batch, runs=[row._replace(partition=seed) for row in batch.runs])
-        await asyncio.gather(
-            store.apply(batch), other.apply_pending(seed, 0, 1, [replace(pending(story.run_id), partition=seed)])
-        )
-    runs = await store.runs(RunFilter(), after=None, limit=100)
-    assert [run.view["status"] for run in runs] == ["RUNNING"] * 20
-
-
-async def test_a_writer_that_waited_for_the_swap_meets_the_new_tables(
-    store: PostgresStore, other: PostgresStore
+async def test_a_first_event_and_its_command_do_not_miss_each_other(
+    store: PostgresStore, raw: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    """A projector that stood at the fence while the tables were exchanged writes to the new ones, or not at all."""
-    log = random_log(9, partitions=1)
-    records = log.records[0]
-    fold = await feed(store, log, cuts=[records[:20]])
-    await other.positions()
-    second = await store.second()
-    await second.migrate()
-    await feed(second, log, cuts=[records[:20]])
-    batch = await fold_batch(fold, store, records[20:])
-    results = await asyncio.gather(store.swap(second), other.apply(batch), return_exceptions=True)
-    assert results[0] is None
-    await second.close()
-    if results[1] is not None:
-        assert isinstance(results[1], StalePosition | StoreAway)
-    await feed(other, log)
-    reference = PostgresStore(other._db.dsn, schema="reference")
-    await reference.migrate()
-    await feed(reference, log)
-    assert await everything(other) == await everything(reference)
-    await reference.close()
+    """While a batch is being written, commands of its partition wait: the run's row is all that stays."""
+    log, _ = whole_log("RUNNING")
+    await feed(store, log)
+    async with raw.transaction():
+        await raw.execute("update positions set position = position where topic = 'e'")
+        await raw.execute(NEW_RUN)
+        waiting = asyncio.ensure_future(store.apply_pending(0, 0, 1, [pending("new")]))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+    await waiting
+    assert await raw.fetchval("select count(*) from pending") == 0

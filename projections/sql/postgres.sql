@@ -181,7 +181,7 @@ select max(number) from migrations
 insert into migrations (number) values ($1)
 
 -- name: lock_positions
-lock table positions in access exclusive mode
+lock table positions in exclusive mode
 
--- name: delete_positions
-delete from positions
+-- name: stay_in_transaction
+set local idle_in_transaction_session_timeout = 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+
 import pytest
 
 from projections.fold import PartitionFold
 from projections.tables import Tables
-from schemas.errors import StalePosition
+from schemas.errors import BrokerAway, StalePosition, StoreAway
 from schemas.store import RunFilter
 from tests.contract.cases import ids_of
 from tests.feeding import CLUSTER, everything, feed, fold_batch
@@ -40,8 +43,14 @@ class TablesContract:
         await feed(second, log)
         expected = await everything(second)
         assert (await store.positions())["e", 0] == 30
-        await store.swap(second)
+        told: list[Mapping[int, int]] = []
+
+        async def level(positions: Mapping[int, int]) -> None:
+            told.append(positions)
+
+        await store.swap(second, level)
         await second.close()
+        assert told == [{0: 30}]
         assert await everything(store) == expected
         with pytest.raises(StalePosition):
             await store.apply(slow)
@@ -66,15 +75,48 @@ class SharedContract:
         await feed(other, log)
         assert await everything(other) == await everything(store)
 
-    async def test_the_other_process_follows_a_swap(self, store: Tables, other: Tables) -> None:
-        """A process that did not rebuild reads and writes the new tables without being told."""
+    async def test_writers_wait_while_the_second_set_comes_level(self, store: Tables, other: Tables) -> None:
+        """A batch that comes in that moment is written to the new tables, which are no older than the old ones were."""
         log = random_log(8, partitions=1)
+        records = log.records[0]
+        fold = await feed(other, log, cuts=[records[:40]])
+        late = await fold_batch(fold, other, records[40:60])
+        second = await store.second()
+        await second.migrate()
+        await feed(second, log, cuts=[records[:20]])
+        writing: list[asyncio.Future[None]] = []
+
+        async def level(positions: Mapping[int, int]) -> None:
+            assert positions == {0: 40}
+            writing.append(asyncio.ensure_future(other.apply(late)))
+            await feed(second, log, cuts=[records[:40]])
+            await asyncio.sleep(0.2)
+            assert not writing[0].done()
+
+        await store.swap(second, level)
+        await second.close()
+        try:
+            await writing[0]
+        except StoreAway:
+            await other.apply(late)
+        assert (await store.positions())["e", 0] == 60
+        await feed(other, log)
+        assert await everything(other) == await everything(store)
+        assert (await store.mark(0)) == (await other.mark(0))
+
+    async def test_a_swap_that_breaks_off_lets_writers_go_on(self, store: Tables, other: Tables) -> None:
+        """The old tables serve on, as if nobody had tried."""
+        log = random_log(9, partitions=1)
         await feed(other, log, cuts=[log.records[0][:20]])
         second = await store.second()
         await second.migrate()
-        await feed(second, log, cuts=[log.records[0][:50]])
-        await store.swap(second)
+
+        async def level(_positions: Mapping[int, int]) -> None:
+            raise BrokerAway(address="nowhere", reason="the test says so")
+
+        with pytest.raises(BrokerAway):
+            await store.swap(second, level)
         await second.close()
-        assert (await other.positions())["e", 0] == 50
+        assert (await store.positions())["e", 0] == 20
         await feed(other, log)
-        assert await everything(other) == await everything(store)
+        assert (await store.positions())["e", 0] == len(log.records[0])

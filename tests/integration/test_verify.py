@@ -22,6 +22,10 @@ from tests.feeding import feed
 from tests.histories import Log, cut, random_log
 
 REFUSE = "update runs set set_aside = '{reason}', payload = '{{}}' where run_id = '{run}'"
+INVENT = """
+insert into runs (run_id, partition, first_offset, last_offset, seq, digest, done, state_version)
+values ('invented', 0, 1, 1, 1, 'x', true, 1)
+"""
 RENUMBER = "update runs set seq = 77 where run_id = '{run}'"
 
 
@@ -117,6 +121,15 @@ async def test_every_change_is_found(store: FilesystemStore, sql: str, column: s
     assert (victim, column) in {(each.run, each.column) for each in found}
     assert {each.run for each in found} <= {victim, "another"}
     assert all(each.stored != each.folded for each in found)
+
+
+async def test_rows_that_the_log_does_not_have_are_found(store: FilesystemStore) -> None:
+    """A run that somebody invented, and history without a run."""
+    log = await filled(store, 44)
+    damage(store, INVENT)
+    damage(store, "insert into history values ('stray', 1, 'x', 1, 1, x'00')")
+    found = [(each.run, each.column, each.folded) for each in await differences(store, log)]
+    assert found == [("invented", "row", "nothing"), ("stray", "history", "nothing")]
 
 
 async def test_a_wrong_mark_is_found(store: FilesystemStore) -> None:

@@ -81,6 +81,7 @@ def test_a_later_batch_does_not_know_the_first_offset() -> None:
     second = fold.batch()
     assert [row.first_offset for row in (*first.runs, *second.runs)] == [1, None]
     assert (second.start, second.mark.position, second.runs[0].last_offset) == (2, 3, 2)
+    assert (fold.runs, fold._ended) == ({}, set())
 
 
 def reasons(log: Log, known: Mapping[str, Tip | None] | None = None) -> dict[str, int]:
@@ -138,10 +139,10 @@ def test_it_stops_before_a_run_of_which_it_was_told_nothing() -> None:
     log = log_of(first.requested(1), second.requested(1), first.completed(1))
     fold = PartitionFold(0, 1, "c")
     assert fold.take(log.records[0], {first.run_id: None}) == 2
-    assert (fold.asks, fold.position, fold.whole) == (second.run_id, 2, False)
+    assert (fold.asks, fold.position, fold.start) == (second.run_id, 2, 0)
     assert fold.take(log.records[0][2:], {second.run_id: Tip(3, "d", True)}) == 2
     assert dict(fold.batch().orphans) == {"after the end": 1}
-    assert fold.whole
+    assert fold.start == 4
 
 
 def test_keys_say_of_whom_to_ask() -> None:

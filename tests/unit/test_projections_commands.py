@@ -26,6 +26,20 @@ async def test_a_command_that_becomes_a_run_leaves_no_trace() -> None:
         assert [batch.commands for batch in w.store.batches if batch.commands] == [(0, 1)]
 
 
+async def test_a_command_for_a_run_that_has_ended_needs_no_row() -> None:
+    """A start that comes again after its run's end is not even tried: the projector remembers the last runs that ended."""
+    log = Log(1)
+    epoch = log.take(0)
+    story = log.story(0)
+    for value in story.whole(epoch):
+        log.append(0, value)
+    async with world(log) as w:
+        await w.until_level()
+        w.topics.put_command(0, command(story.run_id))
+        await w.until_level()
+        assert w.store.pending == []
+
+
 async def test_a_command_that_waits_is_shown() -> None:
     """After a moment it shows as PENDING; its run's first event takes the row away."""
     log = Log(1)
