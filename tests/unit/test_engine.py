@@ -1,0 +1,323 @@
+"""The engine apart from its traps: starts, cancels, backpressure, refusals, sizes, what cannot be decided."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from schemas.commands import CancelRun
+from schemas.events import encode
+from schemas.identity import digest, home
+from streams import decider, engine
+from streams.decider import Start
+from streams.engine import Limits
+from tests.given import REFUSED, delay, passing, webhook, workflow
+from tests.simulation.play import WHOLE, Play, part
+
+TIME = "2026-01-01T00:00:00.000Z"
+
+
+def started(**kwargs: Any) -> Play:
+    """A run whose effect is being carried out."""
+    play = Play(**kwargs)
+    play.trigger("r1")
+    play.go()
+    return play
+
+
+def cancel(play: Play, run_id: str = "r1") -> None:
+    play.put(CancelRun(f"x-{run_id}", run_id, "enough", TIME))
+
+
+def last(play: Play, number: int = 0) -> dict[str, Any]:
+    """The newest record of the log."""
+    found: dict[str, Any] = json.loads(play.log[number][-1].value or b"")
+    return found
+
+
+# ── a run ──
+
+
+def test_a_run_from_start_to_end() -> None:
+    """One append starts it, one ends it; the end is announced and both offsets move past it."""
+    play = started(definition=workflow(webhook("a"), delay("b", 0)))
+    play.a.end_effect("r1")
+    play.go()
+    assert play.types() == [*WHOLE[:3], "StepStarted", *WHOLE[2:]]
+    assert (play.told(), last(play)["data"]["status"]) == (["r1"], "SUCCESS")
+    play.a.commit()
+    assert play.committed[0] == (1, len(play.log[0]))
+
+
+def test_events_name_their_cause_and_actor() -> None:
+    """The first events of a run say which command led to them."""
+    play = started()
+    requested = json.loads(play.log[0][1].value or b"")
+    assert requested["cause"] == "workflow.trigger/0/0"
+
+
+def test_a_retry_waits_for_its_time() -> None:
+    """The next attempt starts when its time has come, by a timer."""
+    play = started()
+    play.a.end_effect("r1", passing(after_s=30))
+    play.go()
+    assert play.a.engine.next_due() == play.clock + 30
+    play.tick(29)
+    play.go()
+    assert play.a.effects == {}
+    play.tick(1)
+    play.go()
+    assert play.a.effects == {"r1": (0, 2)}
+
+
+def test_a_failure_ends_the_run() -> None:
+    """The end says FAILED, and why."""
+    play = started()
+    play.a.end_effect("r1", REFUSED)
+    play.go()
+    assert (last(play)["data"]["status"], last(play)["data"]["error"]["code"]) == ("FAILED", "http_400")
+
+
+def test_values_that_come_later() -> None:
+    """A step with expressions starts when their values are there; they are asked for once."""
+    play = Play(workflow(webhook(config={"url": "http://x/${payload.n}"})))
+    play.chance = lambda: 0.6
+    play.trigger("r1")
+    play.a.take(0)
+    play.go(take=False)
+    assert json.loads(play.log[0][-1].value or b"")["data"]["input"] == {"url": "http://x/0"}
+    assert play.types() == WHOLE[:2]
+
+
+# ── commands ──
+
+
+def test_a_cancel_drops_the_effect() -> None:
+    """The run ends CANCELLED at once; what was carried out for it is given up."""
+    play = started()
+    cancel(play)
+    play.go()
+    assert (play.types(), play.a.effects) == ([*WHOLE[:2], "RunCompleted"], {})
+    assert last(play)["cause"] == "workflow.trigger/0/1"
+    play.a.commit()
+    assert play.committed[0][0] == 2
+
+
+def test_a_cancel_waits_behind_its_start() -> None:
+    """Taken in one batch with the start, it is decided when the run exists."""
+    play = Play()
+    play.trigger("r1")
+    cancel(play)
+    play.go()
+    assert play.types() == ["RunRequested", "StepStarted", "RunCompleted"]
+    assert play.a.effects == {}
+
+
+def test_a_cancel_of_a_finished_run() -> None:
+    """It comes too late and changes nothing; nobody is told of a mistake."""
+    play = started()
+    play.a.end_effect("r1")
+    play.go()
+    cancel(play)
+    play.go()
+    play.cover()
+    play.tick(1)
+    play.go()
+    cancel(play)
+    play.go()
+    assert (play.types(), part(play.a).held, play.passed_on) == (WHOLE, {}, {})
+
+
+def test_a_cancel_of_nothing() -> None:
+    """It is set aside with the reason, and settled when that stands in its topic."""
+    play = Play()
+    cancel(play, "unheard-of")
+    play.go(play.a)
+    assert "no run 'unheard-of'" in play.passed_on[0, 0]
+    play.a.commit()
+    assert play.committed[0][0] == 1
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b'{"workflow_id": 5}', b'{"type": []}'])
+def test_a_message_that_cannot_be_read(value: bytes) -> None:
+    """It is set aside with the reason, and the partition goes on."""
+    play = Play()
+    play.put_raw(0, value)
+    play.trigger("r1")
+    play.go()
+    assert list(play.passed_on) == [(0, 0)]
+    assert play.types() == WHOLE[:2]
+
+
+def test_a_command_away_from_home() -> None:
+    """It is sent home under its id, and settled here when it stands there."""
+    play = Play(partitions=4)
+    at = home("r1", 4)
+    play.trigger("r1", (at + 1) % 4)
+    play.go()
+    assert (play.passed_on, play.types()) == ({((at + 1) % 4, 0): "sent home"}, WHOLE[:2])
+
+
+def test_an_unknown_workflow() -> None:
+    """The start is a run that fails, not a message that is lost."""
+    play = Play()
+    play.put_raw(0, b'{"workflow_id": "unknown"}')
+    play.go()
+    assert (last(play)["type"], last(play)["data"]["error"]["code"]) == ("RunCompleted", "definition_unknown")
+
+
+def test_a_definition_that_is_not_known_yet() -> None:
+    """The start waits, and is asked about again with time."""
+    play = Play()
+    play.chance = lambda: 0.9
+    play.trigger("r1")
+    play.go()
+    assert list(part(play.a).held) == [0]
+    play.chance = lambda: 0.0
+    play.go()
+    assert play.types() == WHOLE[:2]
+
+
+def test_a_definition_that_this_release_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start is a run that fails with `definition_invalid`."""
+    play = Play()
+    monkeypatch.setattr(play.a, "resolve", lambda _n, _o, command: Start(command, 1, {"steps": [{}]}, None))
+    play.trigger("r1")
+    play.go()
+    assert (last(play)["type"], last(play)["data"]["error"]["code"]) == ("RunCompleted", "definition_invalid")
+
+
+# ── bounds ──
+
+
+def test_starts_wait_while_too_many_effects_run() -> None:
+    """New starts wait, cancels behind them do not; when there is room again, the starts are taken."""
+    play = Play(limits=Limits(effects_max=1))
+    for run_id in ("r1", "r2"):
+        play.trigger(run_id)
+        play.go()
+    assert (play.types("r2"), list(play.a.effects)) == ([], ["r1"])
+    cancel(play, "r1")
+    play.go()
+    assert play.types("r1")[-1] == "RunCompleted"
+    assert list(play.a.effects) == ["r2"]
+
+
+def test_intake_stops_at_its_bound_and_goes_on_at_half() -> None:
+    """A partition that holds too many commands takes no more until half of them are settled."""
+    play = Play(limits=Limits(held_max=4))
+    play.store_away = True
+    play.trigger("r0")
+    play.cover()
+    part(play.a).mark = 1
+    for n in range(1, 9):
+        play.trigger(f"r{n}")
+    for _ in range(9):
+        play.a.take(0, 1)
+    assert (len(part(play.a).held), play.a.paused) == (4, {0})
+    part(play.a).mark, play.store_away = 0, False
+    play.go()
+    assert play.a.paused == set()
+    assert all(play.types(f"r{n}") == WHOLE[:2] for n in range(9))
+
+
+def test_a_payload_that_is_too_large() -> None:
+    """A run that cannot be written whole is refused in the log: it ends FAILED, and says which limit it met."""
+    play = Play(limits=Limits(record_bytes_max=70_000))
+    play.trigger("r1", payload={"note": "x" * 80_000})
+    play.go()
+    assert (play.types(), last(play)["data"]["error"]["code"]) == (["RunRequested", "RunCompleted"], "too_large")
+    assert play.a.engine.stats["too_large"] == 1
+
+
+# ── what cannot be decided ──
+
+
+def test_a_run_that_cannot_be_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is set aside, with the reason; the other runs of the partition go on, and a cancel of it is refused."""
+    play = started()
+    play.trigger("r2")
+    play.go()
+    real = decider.decide
+
+    def decide(run: Any, *args: Any) -> Any:
+        if run.id == "r1":
+            raise OverflowError("too far")
+        return real(run, *args)
+
+    monkeypatch.setattr(engine, "decide", decide)
+    for check in ("read", "refused"):  # set aside in memory, not by the log
+        monkeypatch.setattr(play.watch, check, lambda *_: None)
+    for run_id in ("r1", "r2"):
+        play.a.end_effect(run_id)
+    play.go()
+    assert "too far" in (part(play.a).runs["r1"].set_aside or "")
+    assert (play.types("r1"), play.types("r2"), play.a.engine.stats["set_aside"]) == (WHOLE[:2], WHOLE, 1)
+    cancel(play)
+    play.go(play.a)
+    assert "set aside" in play.passed_on[0, 2]
+
+
+def test_an_event_of_a_newer_release() -> None:
+    """The run is never written to by a worker that does not know what was said of it; when it is over, it is over."""
+    play = started()
+    run = part(play.a).runs["r1"]
+    new = encode("StepSkipped", "r1", {}, time=TIME, epoch=1, seq=run.seq + 1, prev=run.tip)
+    play.append(0, new, b"r1")
+    play.go()
+    play.a.end_effect("r1")
+    play.go()
+    assert play.types() == [*WHOLE[:2], "StepSkipped"]
+    end = encode("RunCompleted", "r1", {}, time=TIME, epoch=1, seq=4, prev=digest(new))
+    play.append(0, end, b"r1")
+    play.go()
+    assert (part(play.a).runs, play.told()) == ({}, ["r1"])
+
+
+# ── memory ──
+
+
+def test_a_partition_that_does_not_come_back_is_forgotten() -> None:
+    """After a while its fold is given back, and what ran for it is given up; coming back later, it is loaded anew."""
+    play = started()
+    play.give({0: "nobody"})
+    play.go()
+    play.tick(engine.KEEP_FOLD_S)
+    assert (list(play.a.engine.partitions), play.a.effects) == ([0], {"r1": (0, 1)})
+    play.tick(1)
+    assert (play.a.engine.partitions, play.a.effects, play.a.engine.running) == ({}, {}, {})
+    play.assign("A")
+    play.go()
+    assert play.a.effects == {"r1": (0, 2)}
+
+
+def test_without_a_shared_store_finished_runs_are_remembered() -> None:
+    """The worker folds the log from its start and answers for repeats itself: nothing is looked up."""
+    play = Play()
+    play.remembers = True
+    b = play.start("B")
+    play.assign("B")
+    play.trigger("r1")
+    play.go()
+    b.end_effect("r1")
+    play.go()
+    play.cover()
+    play.tick(1)
+    play.trigger("r1")
+    play.go()
+    assert (play.types(), list(part(b).finished), part(b).held) == (WHOLE, ["r1"], {})
+
+
+def test_a_worker_that_is_about_to_leave_begins_nothing() -> None:
+    """What runs may end; the next effect is left to the next owner."""
+    play = started(definition=workflow(webhook("a"), webhook("b")))
+    play.a.engine.draining = True
+    play.a.end_effect("r1")
+    play.go()
+    assert (play.types(), play.a.effects) == (WHOLE[:3], {})
+    b = play.start("B")
+    play.assign("B")
+    play.go()
+    assert b.effects == {"r1": (1, 1)}
