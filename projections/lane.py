@@ -74,7 +74,7 @@ class Lane:
         self._intake = Intake(self.events)
         self._fold: PartitionFold | None = None
         self._recent: dict[str, None] = {}
-        self._broken: LogMismatch | None = None
+        self._broken: LogMismatch | StalePosition | None = None
         self._not_before = 0.0
         self._wrote_at = float("-inf")
         self._wake = asyncio.Event()
@@ -100,6 +100,12 @@ class Lane:
             self._parts.group.seek({self.commands: self.held.next})
         self._flow()
         self._wake.set()
+
+    def found(self, position: int) -> None:
+        """The tables were found to stand here, which is less than was written: somebody has restored older ones."""
+        if self.loaded:
+            self._broken = StalePosition(partition=self.partition, found=position, wanted=self.position)
+            self._wake.set()
 
     def _flow(self) -> None:
         """Intake goes on while there is room and somewhere to write to."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from projections.lane import Lane, Parts
-from schemas.errors import BrokerAway
+from schemas.errors import BrokerAway, StoreAway
 from schemas.ports import TP, Assignment, Group, Reader, Record
 from schemas.settings import Settings
 from schemas.store import Store
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 COMMIT_S: Final = 5.0
 """Between two commits to the group. They are for people who look at its lag: the store alone says where to go on."""
 ENDS_S: Final = 2.0
+TABLES_S: Final = 5.0
 LET_GO_S: Final = 1.5
 """How long a revoked partition's transaction is waited for; the fence makes a later one harmless."""
 
@@ -72,8 +73,9 @@ class Projector:
         return self._group
 
     def start(self) -> None:
-        """Begin to commit and to watch the ends of the partitions."""
-        self._background = [self._spawn(self._commit_often()), self._spawn(self._watch_ends())]
+        """Begin to commit, and to watch the ends of the partitions and the tables."""
+        work = (self._commit_often(), self._watch_ends(), self._watch_tables())
+        self._background = [self._spawn(each) for each in work]
 
     async def close(self) -> None:
         """Stop everything. The store stays open."""
@@ -185,6 +187,20 @@ class Projector:
             except BrokerAway:
                 self._ends = {}
             await asyncio.sleep(ENDS_S)
+
+    async def _watch_tables(self) -> None:
+        """Notice older tables that somebody has restored also where no event comes to meet the fence."""
+        while True:
+            await asyncio.sleep(TABLES_S)
+            written = {number: lane.position for number, lane in self._lanes.items() if lane.loaded}
+            try:
+                at = await self._store.positions() if written else {}
+            except StoreAway:
+                continue
+            for number, position in written.items():
+                lane = self._lanes.get(number)
+                if lane is not None and at.get(("e", number), 0) < position:
+                    lane.found(at.get(("e", number), 0))
 
 
 def _raise(error: BaseException) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from projections.memory import MemoryStore
 from tests.feeding import everything, feed
 from tests.histories import random_log
 from tests.projecting import World, impatient_lanes, world
@@ -163,3 +166,19 @@ async def test_group_offsets_follow_lazily(monkeypatch: pytest.MonkeyPatch) -> N
         await w.until_level()
         end = len(w.log.records[0])
         await w.until(lambda: w.group.commits and w.group.commits[-1] == {w.events: end, w.commands: 0})
+
+
+async def test_older_tables_are_noticed_without_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody restores yesterday's tables while nothing happens: what they lack is brought again."""
+    monkeypatch.setattr("projections.projector.TABLES_S", 0.01)
+    log = random_log(14, partitions=1)
+    async with world(log) as w:
+        await w.until_level()
+        yesterday = MemoryStore()
+        await feed(yesterday, log, cuts=[log.records[0][:30]])
+        w.store._data = yesterday._data
+        async with asyncio.timeout(10):
+            while (await w.store.positions())["e", 0] != len(log.records[0]):
+                w.group.pump()
+                await asyncio.sleep(0.001)
+        assert await everything(w.store) == await w.expected()
