@@ -42,7 +42,7 @@ async def test_a_worker_is_killed_in_the_middle_of_200_runs(settings: Settings, 
         victim.kill()
         await fleet.trigger(20)
         judge = await judged(fleet, earlier=before)
-        assert judge.counts["StepInterrupted"] >= 5
+        assert judge.counts["StepInterrupted"] >= 1
         took_s = sorted(recovery_s(judge.topics, victim.pid, killed_at_s).values())
         print("seconds from the kill to the first fact of each partition:", [f"{each:.1f}" for each in took_s])
         assert took_s
