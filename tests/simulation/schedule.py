@@ -14,9 +14,9 @@ from tests.simulation.world import Cluster, Flight, Worker
 
 RESULTS = (None, passing(), REFUSED)
 THEMES = {
-    "anything": "crash move lose late stuck restore away skip hole again restart foreign repeat",
+    "anything": "crash leave move lose late stuck restore away skip hole again restart foreign repeat",
     "store": "crash move restart restore away repeat",
-    "handover": "crash move restart late foreign repeat",
+    "handover": "crash leave move restart late foreign repeat",
     "network": "move lose late stuck again",
     "reading": "move skip hole",
 }
@@ -64,8 +64,8 @@ class Schedule:
         cluster.store_away = False
         while self.orders:
             self.orders.pop(0)()
-        self._go_on()
         for _ in range(200):
+            self._go_on()
             self._exhaust()
             if at_rest(cluster) and not self.stuck:
                 return
@@ -131,6 +131,8 @@ class Schedule:
     def _of_worker(self, worker: Worker) -> Iterator[Action]:
         cluster, rng = self.cluster, self.rng
         yield "commit", worker.commit, ()
+        if worker.engine.draining:
+            yield "gone", self._crash, (worker,)
         if worker.answers:
             yield "answer", lambda: worker.answers.pop(rng.randrange(len(worker.answers)))(), ()  # noqa: PLW0108 - later
         if worker.generation != cluster.generation:
@@ -154,6 +156,7 @@ class Schedule:
         yield "repeat", self._repeat, ()
         for worker in cluster.workers.values():
             yield "crash", self._crash, (worker,)
+            yield "leave", setattr, (worker.engine, "draining", True)
             yield "late", worker.lose_producer, ()
             for number in [number for number, part in worker.engine.partitions.items() if part.assigned]:
                 yield "skip", self._skip, (worker.read, number)
