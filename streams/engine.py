@@ -11,8 +11,9 @@ from __future__ import annotations
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from schemas.commands import CancelRun
@@ -31,6 +32,10 @@ log = logging.getLogger(__name__)
 
 RETRY_S: Final = 0.5
 POLL_STORE_S: Final = 0.5
+OLD_ENDS_ASKED_MAX: Final = 5_000
+"""How many ends below the snapshot the store is asked about at once."""
+TIMERS_SLACK: Final = 1_000
+"""Timers that nobody waits for any more, beside those that count, before they are swept out."""
 KEEP_FOLD_S: Final = 600.0
 """How long the fold of a partition that went elsewhere stays in memory."""
 
@@ -206,6 +211,8 @@ class Engine:
                 del part.out[run_id]
             if run_id in part.by_run:
                 intake.settle(part, run)
+            if run.phase == "done":
+                self.armed.pop(run_id, None)
             if run_id in self.values and (run.phase == "done" or self.values[run_id][0] != run.pc):
                 del self.values[run_id]
             if run_id in self.results and not _open(run, *self.results[run_id][:2]):
@@ -371,7 +378,7 @@ class Engine:
         else:
             end.sent = False
 
-    def _judge_old_ends(self, part: Partition, position: int, tips: Mapping[str, Tip], asked: Sequence[str]) -> None:
+    def _judge_old_ends(self, part: Partition, position: int, tips: Mapping[str, Tip], asked: Collection[str]) -> None:
         """Ends below the snapshot: facts are those whose digest is the last one of their run, by a store that stands above them."""
         for offset, (run_id, last, value) in list(part.unjudged.items()):
             if run_id in asked and position > offset:
@@ -391,8 +398,9 @@ class Engine:
         part = self._current(number, token)
         if part is None:
             return
+        part.polling = False
         part.forget(position)
-        self._judge_old_ends(part, position, tips, run_ids)
+        self._judge_old_ends(part, position, tips, frozenset(run_ids))
         intake.answered(self, part, run_ids, position, tips, now)
         self._flush(part)
 
@@ -443,6 +451,9 @@ class Engine:
             if self.armed.get(run_id) == at:
                 del self.armed[run_id]
                 self._touch(run_id, now)
+        if len(self.timers) > 2 * len(self.armed) + TIMERS_SLACK:
+            self.timers = [(at, run_id) for run_id, at in self.armed.items()]
+            heapq.heapify(self.timers)
         poll = now - self._polled_at >= POLL_STORE_S
         if poll:
             self._polled_at = now
@@ -457,8 +468,11 @@ class Engine:
         if part.check is None and part.checking is None and _waits_since(part, late):
             part.checking = late
             self.world.end_of(part.number, part.token)
-        if poll and not self.remembers and part.loaded and part.owner and (part.finished or part.unjudged):
-            self.world.look_up(part.number, part.token, [run_id for run_id, _, _ in part.unjudged.values()])
+        curious = part.owner and not self.remembers and not part.polling
+        if poll and curious and (part.finished or part.unjudged):
+            part.polling = True
+            old_ends = islice(part.unjudged.values(), OLD_ENDS_ASKED_MAX)
+            self.world.look_up(part.number, part.token, [run_id for run_id, _, _ in old_ends])
         if part.owner:
             self._announce(part)
             if part.waiting:

@@ -101,6 +101,8 @@ class Partition:
     by_run: dict[str, list[int]] = field(default_factory=dict)
     waiting: deque[Held] = field(default_factory=deque)
     store_position: int = 0
+    polling: bool = False
+    """the store was asked where it stands and has not answered"""
     paused: bool = False
     idle_since: float | None = None
 
@@ -133,6 +135,7 @@ class Partition:
     def release(self) -> None:
         """Stop deciding: what was outstanding or held belongs to the next owner."""
         self.assigned, self.mine, self.asked, self.confirming, self.paused = False, 0, None, None, False
+        self.polling = False
         self.out.clear()
         self.held.clear()
         self.by_run.clear()

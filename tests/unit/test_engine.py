@@ -321,3 +321,57 @@ def test_a_worker_that_is_about_to_leave_begins_nothing() -> None:
     play.assign("B")
     play.go()
     assert b.effects == {"r1": (1, 1)}
+
+
+def test_one_question_to_the_store_at_a_time() -> None:
+    """While the store is away, the question where it stands is not asked again and again."""
+    play = started()
+    play.a.end_effect("r1")
+    play.go()
+    play.store_away = True
+    for _ in range(20):
+        play.tick(1)
+        play.answer(play.a)
+    assert len(play.a.answers) == 1
+    play.store_away = False
+    play.cover()
+    play.go()
+    assert part(play.a).finished == {}
+
+
+def test_old_ends_are_asked_about_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that finds many ends below its snapshot asks the store about so many at once, until all are judged."""
+    monkeypatch.setattr(engine, "OLD_ENDS_ASKED_MAX", 2)
+    play = Play(workflow(delay(duration=0)))
+    for n in range(5):
+        play.trigger(f"r{n}")
+    play.go()
+    play.cover()
+    play.completed.clear()
+    play.committed[0] = (5, 0)
+    b = play.start("B")
+    play.assign("B")
+    play.go()
+    for left in (5, 3, 1, 0):
+        assert len(part(b).unjudged) == left
+        play.tick(1)
+        play.go()
+    assert sorted(play.told()) == [f"r{n}" for n in range(5)]
+
+
+def test_timers_of_runs_that_are_over_are_swept_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancelled delays of many days leave nothing behind."""
+    monkeypatch.setattr(engine, "TIMERS_SLACK", 3)
+    play = Play(workflow(delay(duration="30d")))
+    for n in range(8):
+        play.trigger(f"r{n}")
+        play.go()
+        cancel(play, f"r{n}")
+        play.go()
+    play.trigger("r9")
+    play.go()
+    assert list(play.a.engine.armed) == ["r9"]
+    assert len(play.a.engine.timers) <= 5
+    play.tick(30 * 86_400)
+    play.go()
+    assert play.types("r9") == WHOLE
