@@ -8,7 +8,8 @@ from typing import Any, Final
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 VERSIONS: Final[dict[str, int]] = {}
-"""Newest `dataversion` of each type that has had more than one."""
+"""Newest `dataversion` of each type that has had more than one. Who raises one raises EVOLVE_VERSION (schemas/run.py) as well:
+runs that an older release had set aside for it are then folded anew."""
 
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
 """(type, from version) → the function that makes the data of the next version. Golden files hold every version in tests/golden."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -338,3 +341,13 @@ def test_the_reader_agrees_with_the_product(seed: int) -> None:
         assert reader.epoch == part.epoch
         unfinished = {run_id: (seq, tip) for run_id, (seq, tip, done) in reader.tips.items() if not done}
         assert unfinished == {run.id: (run.seq, run.tip) for run in part.runs.values()}
+
+
+@pytest.mark.parametrize(("name", "lines_max"), [("checker.py", 150), ("reader.py", 100)])
+def test_the_judge_stands_apart(name: str, lines_max: int) -> None:
+    """It is short enough to be believed, and imports nothing of the product."""
+    source = (Path(__file__).parents[1] / name).read_text()
+    modules = [node.module or "" for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    modules += [one.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for one in node.names]
+    assert {module for module in modules if module.partition(".")[0] not in sys.stdlib_module_names} <= {"tests.reader"}
+    assert source.count("\n") <= lines_max
