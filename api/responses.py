@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.errors import ERRORS_SHOWN_MAX, FieldError, RequestRefused, StartUnknown
 from api.problems import code_of, problem_type
-from schemas.errors import WorkflowError
+from schemas.errors import TooLarge, WorkflowError
 from schemas.jsontext import JsonRefused
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -85,6 +85,10 @@ def _errors(error: WorkflowError) -> tuple[FieldError, ...]:
             return error.errors
         case JsonRefused():
             return (FieldError(error.pointer, str(vars(error)["code"]), error.detail, error.limit),)
+        case TooLarge():
+            limit = error.fields.get("limit")
+            pointer = "/payload" if "payload" in str(error.fields.get("what", "")).lower() else ""
+            return (FieldError(pointer, "too_large", error.message, limit if isinstance(limit, int) else None),)
         case _:
             return ()
 

@@ -21,12 +21,14 @@ from ops.ports import LOOPBACK, free_port, holder, is_free
 from ops.process import tail
 from ops.reaper import Reaper
 from ops.supervisor import Supervisor
+from schemas.errors import BadSetting
 from schemas.settings import Settings
 
 POLL_S: Final = 0.1
 OWN_READY_WITHIN_S: Final = 90.0
 OWN_STOP_EXTRA_S: Final = 5.0
 TRIES_MAX: Final = 3
+PORT_MAX: Final = 65_535
 BAD_SETTINGS: Final = 2  # the exit code of a process that needs another setting, not another try
 
 Say = Callable[[str], None]
@@ -115,6 +117,9 @@ class _Start:
         given = self._options.port is not None or "api_port" in self._given
         first = self._options.port if self._options.port is not None else self._settings.api_port
         ports = [first + number for number in range(self._options.apis)]
+        if ports[-1] > PORT_MAX:
+            reason = f"{self._options.apis} APIs need the ports up to {ports[-1]}, and the last one is {PORT_MAX}"
+            raise BadSetting(name="API_PORT", value=first, reason=reason)
         for number, port in enumerate(ports):
             if is_free(port):
                 continue

@@ -32,7 +32,8 @@ def follow(
     last: Event | None = None
     etag: str | None = None
     for pause_s in _pauses():
-        answer = _patiently(lambda: client.run(run_id, min_position=min_position, etag=etag))  # noqa: B023 - called at once
+        left_s = AWAY_WITHIN_S if timeout_s is None else min(AWAY_WITHIN_S, started + timeout_s - time.monotonic())
+        answer = _patiently(lambda: client.run(run_id, min_position=min_position, etag=etag), left_s)  # noqa: B023 - called at once
         if answer.body is not None:
             etag = answer.etag
             if on_event is not None:
@@ -73,8 +74,8 @@ def _pauses() -> Iterator[float]:
         pause_s = min(pause_s * 1.2, POLL_MAX_S)
 
 
-def _patiently(ask: Callable[[], Answer]) -> Answer:
-    deadline = time.monotonic() + AWAY_WITHIN_S
+def _patiently(ask: Callable[[], Answer], within_s: float = AWAY_WITHIN_S) -> Answer:
+    deadline = time.monotonic() + within_s
     while True:
         try:
             return ask()

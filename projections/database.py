@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -85,7 +85,8 @@ class Database:
                 except (*POISON, WorkflowError):
                     raise
                 except BaseException:
-                    connection.terminate()
+                    with suppress(exceptions.InterfaceError):  # lost, and so released already
+                        connection.terminate()
                     raise
                 finally:
                     await pool.release(connection, timeout=RELEASE_TIMEOUT_S)

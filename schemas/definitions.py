@@ -100,7 +100,10 @@ class _Step(_Frozen):
         if not isinstance(data, dict) or not isinstance(data.get("config"), dict):
             return data
         lifted = {key: data["config"][key] for key in ("retry", "timeout") if key in data["config"]}
-        if not lifted or any(key in data for key in lifted):
+        twice = sorted(key for key in lifted if key in data)
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice: at the step and in its config")
+        if not lifted:
             return data
         return {**data, **lifted, "config": {k: v for k, v in data["config"].items() if k not in lifted}}
 
