@@ -29,8 +29,13 @@ SETTINGS: Final = ("WORKFLOW_", "KAFKA_", "POSTGRES_", "STORAGE_", "API_")
 SHELL: Final = """set -euo pipefail
 curl() { command curl --silent --show-error --fail-with-body --max-time 60 "$@"; }
 workflow() { "$PYTHON" -P -m ops "$@"; }
-# What is waited for is the end of the run, however slow the machine.
-sleep() { workflow runs show "$RUN_ID" --watch --timeout 60 > /dev/null; }
+# What is waited for is the end of the run, however slow the machine; 3: the tables have not seen its start yet.
+sleep() {
+  local code=0
+  workflow runs show "$RUN_ID" --watch --timeout 60 > /dev/null || code=$?
+  test "$code" != 3 || { command sleep 0.2; sleep; }
+  return 0
+}
 """
 SHAPES: Final = (
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(:[0-9]+)?",
