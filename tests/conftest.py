@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import hypothesis
 import pytest
 
 from ops.embedded import jars
@@ -19,6 +20,10 @@ from schemas.settings import Settings
 from tests import servers
 
 SERVERLESS = {"unit", "property", "simulation"}
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("ours")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
