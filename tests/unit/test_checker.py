@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -19,9 +18,8 @@ from schemas.run import Run
 from streams.decider import Draft
 from streams.partition import Partition
 from tests.checker import Judge
+from tests.forged import DUE, FLOW, GOOD, UNTIL, Topics, end, red, sound
 from tests.given import (
-    NOW,
-    delay,
     failed,
     interrupted,
     requested,
@@ -29,88 +27,14 @@ from tests.given import (
     started,
     succeeded,
     take,
-    webhook,
-    workflow,
 )
 from tests.histories import random_log
 from tests.reader import Raw, Reader
 
-FLOW = workflow(webhook("call"), delay("wait", 1))
-DUE = NOW + 1
-UNTIL = events.time_text(DUE)
-ECHO = {"status": 200, "body": {"headers": {"idempotency-key": "r1/call"}, "body": {"n": 1}}}
-DELIVERY = {"headers": {"idempotency-key": "r1/call"}, "body": {"n": 1}}
-
-
-def end(status: str = "SUCCESS", error: Any = None) -> Draft:
-    return "RunCompleted", {"status": status, "error": error, "results": {}}
-
-
-GOOD = [
-    requested(FLOW, n=1),
-    started(),
-    interrupted(),
-    started(attempt=2),
-    retrying(attempt=2, until=NOW),
-    started(attempt=3),
-    succeeded(attempt=3, output=ECHO),
-    started("wait", until=UNTIL),
-    succeeded("wait", output={"until": UNTIL}),
-    end(),
-]
-
-
-class Topics:
-    """A log of one partition, and what goes with it."""
-
-    def __init__(self, epoch: int = 1) -> None:
-        self.events: list[Raw] = []
-        self.completed: list[Raw] = []
-        self.epoch = epoch
-        self.add(events.encode_taken(0, epoch, "w", "t", UNTIL), b"partition/0")
-
-    def add(self, value: bytes | None, key: bytes = b"r1", at: float = DUE) -> None:
-        self.events.append(Raw(len(self.events), round(at * 1000), key, value))
-
-    def run(self, drafts: Sequence[Draft], run_id: str = "r1", at: float = DUE) -> bytes:
-        values = take(Run(run_id), drafts, epoch=self.epoch)
-        for value in values:
-            self.add(value, run_id.encode(), at)
-        return values[-1]
-
-    def tell(self, value: bytes, run_id: str = "r1") -> None:
-        self.completed.append(Raw(len(self.completed), 0, run_id.encode(), value))
-
-    def judge(self, *, ended: bool = True) -> Judge:
-        return Judge({"workflow.events": {0: self.events}, "workflow.completed": {0: self.completed}}, ended=ended)
-
 
 @pytest.fixture
 def topics() -> Topics:
-    """A sound history of one run, announced twice."""
-    made = Topics()
-    last = made.run(GOOD)
-    made.tell(last)
-    made.tell(last)
-    return made
-
-
-def test_a_sound_history(topics: Topics) -> None:
-    """Nothing is wrong with it by any check, and it says what it has seen."""
-    judge = topics.judge()
-    judge.check_accepted({"r1": {"n": 1}})
-    judge.check_announcements()
-    judge.check_deliveries([DELIVERY, DELIVERY])
-    judge.check_rows({"r1": judge.columns("r1")})
-    judge.check_nothing_vanished({"workflow.events": {0: topics.events[:4]}})
-    judge.check_waste(0)
-    assert judge.violations == []
-    assert (judge.counts["PartitionTaken"], judge.counts["StepInterrupted"], judge.counts["orphans"]) == (1, 1, 0)
-    assert judge.columns("r1")["status"] == "SUCCESS"
-
-
-def red(judge: Judge, invariant: str) -> None:
-    assert any(text.startswith(invariant + " ") for text in judge.violations), judge.violations
+    return sound()
 
 
 @pytest.mark.parametrize(
@@ -237,95 +161,6 @@ def test_a_run_away_from_home() -> None:
     judge = Judge({"workflow.events": {0: topics.events, 1: []}})
     assert judge.runs == {}
     assert judge.counts["orphan not at home"] == 1
-
-
-@pytest.mark.parametrize(
-    ("accepted", "invariant"),
-    [({"r2": {}}, "I1"), ({"r1": {"n": 2}}, "I11"), ({"r1": {"n": 1.0}}, "I11"), ({"r1": {"n": True}}, "I11")],
-)
-def test_what_was_accepted(topics: Topics, accepted: dict[str, Any], invariant: str) -> None:
-    """Every 202 is a run with exactly the payload that was sent."""
-    judge = topics.judge()
-    judge.check_accepted(accepted)
-    red(judge, invariant)
-
-
-@pytest.mark.parametrize("told", [[], [b"{}"], [None, b"{}"]])
-def test_announcements(topics: Topics, told: list[bytes | None]) -> None:
-    """Every end is announced, and every copy is the end's own bytes."""
-    last = topics.events[-1].value
-    topics.completed = [Raw(n, 0, b"r1", value or last) for n, value in enumerate(told)]
-    judge = topics.judge()
-    judge.check_announcements()
-    red(judge, "I8")
-
-
-def test_an_announcement_of_nothing(topics: Topics) -> None:
-    """What did not end is not announced."""
-    topics.tell(b"{}", "r2")
-    judge = topics.judge()
-    judge.check_announcements()
-    red(judge, "I8")
-
-
-@pytest.mark.parametrize(
-    "journal",
-    [
-        [],
-        [{**DELIVERY, "body": {"n": 2}}],
-        [{**DELIVERY, "headers": {}}],
-        [DELIVERY] * 4,
-        [{**DELIVERY, "headers": {"idempotency-key": "another"}}],
-    ],
-)
-def test_deliveries(topics: Topics, journal: list[Any]) -> None:
-    """A success was delivered with its key and body, and not more often than it was tried."""
-    judge = topics.judge()
-    judge.check_deliveries(journal)
-    red(judge, "I7")
-
-
-def test_a_shared_key(topics: Topics) -> None:
-    """No two runs deliver under one key."""
-    topics.run(GOOD, "r2")
-    judge = topics.judge()
-    judge.check_deliveries([DELIVERY])
-    red(judge, "I7")
-
-
-@pytest.mark.parametrize(
-    "changes", [{"status": "RUNNING"}, {"seq": 9}, {"digest": "0"}, {"results": {}}, {"payload": {"n": 1.0}}]
-)
-def test_rows(topics: Topics, changes: dict[str, Any]) -> None:
-    """Every column is what the log says."""
-    judge = topics.judge()
-    judge.check_rows({"r1": {**judge.columns("r1"), **changes}})
-    red(judge, "I9")
-
-
-@pytest.mark.parametrize("rows", [{}, {"r1": {}}])
-def test_a_missing_row(topics: Topics, rows: dict[str, Any]) -> None:
-    """Every run has a row."""
-    judge = topics.judge()
-    judge.check_rows(rows)
-    red(judge, "I9")
-
-
-def test_a_row_of_nothing(topics: Topics) -> None:
-    """No row is without its run."""
-    judge = topics.judge()
-    judge.check_rows({"r1": judge.columns("r1"), "r2": {"status": "PENDING"}})
-    red(judge, "I9")
-
-
-def test_waste(topics: Topics) -> None:
-    """Orphans are counted by their reason, and have a bound."""
-    topics.add(topics.events[2].value)
-    topics.add(b"{")
-    judge = topics.judge()
-    assert (judge.counts["orphan after the end"], judge.counts["orphan unreadable"]) == (1, 1)
-    judge.check_waste(1)
-    red(judge, "I14")
 
 
 @given_(st.integers(0, 10**6))
