@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 RETRY_S: Final = 0.5
 BAD_SETTINGS: Final = 2
+GC_THRESHOLD: Final = 50_000
 
 _QUIET: Final = {
     "aiokafka": logging.CRITICAL,  # what it calls an error is a broker that is away, and our own lines tell of that
@@ -67,6 +69,8 @@ def run(main: Main, settings: Settings) -> int:
     What a setting or an operator has to mend ends it with one line and exit code 2.
     """
     configure_logging(settings)
+    gc.freeze()  # what was imported stays; and many events are in flight at once, none of them in a cycle
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
     try:
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # type: ignore[deprecated] # reaches the loop of Kafka's thread too
         return asyncio.run(_until_stopped(main, settings))
