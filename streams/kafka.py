@@ -10,7 +10,8 @@ from typing import Any, Self, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError
 
 from schemas.errors import BrokerAway, LogMismatch
 from schemas.ports import TP, Record
@@ -26,6 +27,22 @@ ISOLATION = "read_committed"
 
 _POLL_MS = 200
 _STOP_S = 5.0
+
+
+_send = AIOKafkaConnection.send
+
+
+def _send_or_lose(self: Any, request: Any, expect_response: bool = True) -> Any:
+    """A send on a connection that broke a moment ago is a lost connection. On uvloop it is a RuntimeError, which aiokafka
+    does not expect: it ended its tasks one by one and with them the membership in a group, without a word."""
+    try:
+        return _send(self, request, expect_response)
+    except RuntimeError as exc:
+        self.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"Connection broken: {exc}") from exc
+
+
+AIOKafkaConnection.send = _send_or_lose
 
 
 def client_kwargs(settings: Settings) -> dict[str, Any]:
