@@ -83,7 +83,7 @@ def run_view(run: Run) -> RunView:
         "status": run.status,
         "payload": run.payload,
         "results": run.outputs,
-        "error": run.error if run.status == "FAILED" or run.phase in ("retrying", "failed") else None,
+        "error": run.error if run.status in ("FAILED", "CANCELLED") or run.phase in ("retrying", "failed") else None,
         "steps": steps_of(run),
         "created_at": run.created_at,
         "started_at": run.started_at,

@@ -32,6 +32,7 @@ class Outlet:
         self._queued: list[tuple[str, int, Sequence[tuple[bytes, bytes]], Done]] = []
         self._ready = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._starting = asyncio.Lock()
         self._closed = False
 
     async def start(self) -> None:
@@ -99,8 +100,9 @@ class Outlet:
     async def _swap(self, old: Producer | None) -> None:
         if old is not None:
             await old.drop(DROP_S)
-        if not self._ready.is_set():
-            await self.start()
+        async with self._starting:  # two losses close together make one new producer
+            if self._producer is None:
+                await self.start()
 
     async def flush(self, bound_s: float) -> None:
         """Wait until the broker has what was sent, no longer than the bound."""
