@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -67,13 +68,27 @@ class Platform:
         return {**bare, **more, "no_proxy": "127.0.0.1"}
 
     def run(self, *command: str, given: str | None = None) -> str:
-        """Standard output of a command that must end well."""
-        done = subprocess.run(
-            command, env=self.environment, cwd=self.home.parent, input=given, capture_output=True, text=True,
-            timeout=WITHIN_S, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{given or command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        """Standard output of a command that must end well, in time."""
+        output = self.home.with_suffix(".out")
+        with output.open("w+") as out:
+            done = subprocess.Popen(
+                command, env=self.environment, cwd=self.home.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=out, text=True, start_new_session=True,
+            )  # fmt: skip
+            try:
+                printed, _ = done.communicate(given, WITHIN_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(done.pid, signal.SIGKILL)
+                printed, _ = done.communicate()
+        assert done.returncode == 0, f"{given or command}\n{printed}\n{output.read_text()}\n{self.logs}"
+        return printed
+
+    @property
+    def logs(self) -> str:
+        """The ends of what the processes wrote."""
+        return "\n".join(
+            f"== {log.name}\n{log.read_text()[-2000:]}" for log in sorted((self.home / "logs").glob("*.log"))
+        )
 
     def workflow(self, *arguments: str) -> str:
         return self.run(sys.executable, "-P", "-m", "ops", *arguments)
