@@ -241,6 +241,11 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "not_co_partitioned": _elsewhere(
         "Partitions split", "A worker was given commands without their events.", "Run one version in the whole group."
     ),
+    "partitions_not_owned": _elsewhere(
+        "Partitions not owned",
+        "A worker could not take partitions that it was given.",
+        "Let its supervisor start it again.",
+    ),
     "event_unreadable": _elsewhere(
         "Event unreadable",
         "A record of the log is no event; it is passed over.",

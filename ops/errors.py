@@ -41,3 +41,8 @@ class StartInterrupted(WorkflowError):
 
 class NoPlatform(WorkflowError):
     """No platform has started in {home}. Start one with `workflow up --home {home}`."""
+
+
+class PartitionsNotOwned(WorkflowError):
+    """The group gave this worker the partitions {partitions}, and for {seconds} s it could not take them.
+    The process ends so that another one joins the group anew."""

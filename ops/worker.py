@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection
 
 from api.ports import Component, ReadyReport
+from ops.errors import PartitionsNotOwned
 from ops.member import run_member
 from ops.roles import clock, new_token, process_name, until_there
 from projections.stores import open_store
@@ -28,6 +30,7 @@ from streams.worker import Parts, Worker
 log = logging.getLogger(__name__)
 
 CLOSE_S = 5.0
+OWNERSHIP_S = 2.0
 
 
 async def worker(settings: Settings, stop: asyncio.Event) -> int:
@@ -72,7 +75,10 @@ async def _run(settings: Settings, one: Worker, catalog: CatalogReader, stop: as
         asyncio.ensure_future(one.parts.outlet.start()),
         asyncio.ensure_future(_drain(one, stop, leave, settings.workflow_stop_grace_s)),
         asyncio.ensure_future(_tidy(settings, one)),
+        asyncio.ensure_future(watch_ownership(one, settings.workflow_watchdog_s)),
     ]
+    for task in background:
+        task.add_done_callback(lambda task: _tell_failure(one, task))
     try:
         return await run_member(
             settings,
@@ -91,8 +97,45 @@ async def _run(settings: Settings, one: Worker, catalog: CatalogReader, stop: as
 
 async def _drain(one: Worker, stop: asyncio.Event, left: asyncio.Event, grace_s: float) -> None:
     await stop.wait()
-    await one.stop(grace_s)
-    left.set()
+    try:
+        await one.stop(grace_s)
+    finally:
+        left.set()
+
+
+def _tell_failure(one: Worker, task: asyncio.Task[None]) -> None:
+    """What runs beside the member must not end without a word: the process ends with it."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.critical("a task of the worker failed; the process ends", exc_info=error)
+        one.on_failure(error)
+
+
+async def watch_ownership(one: Worker, stall_s: float) -> None:
+    """A member that its group has forgotten reads on and never owns anything: that ends the process, too.
+
+    It counts its own looks, so a process that was frozen is not punished for it.
+    """
+    looks: Counter[int] = Counter()
+    while True:
+        await asyncio.sleep(OWNERSHIP_S)
+        lacking = unowned(one)
+        looks = Counter({number: looks[number] + 1 for number in lacking})
+        if max(looks.values(), default=0) * OWNERSHIP_S >= stall_s:
+            raise PartitionsNotOwned(partitions=sorted(lacking), seconds=f"{stall_s:g}")
+
+
+def unowned(one: Worker) -> set[int]:
+    """Partitions that could be owned by now: given by the group, read to their end, and nothing is known to be away."""
+    if not one.parts.outlet.up:
+        return set()
+    return {
+        number
+        for number, part in one.engine.partitions.items()
+        if part.assigned and part.loaded and not part.owner
+        if number not in one.mismatches and number not in one.store_waits
+        if part.end is None or part.position >= part.end
+    }
 
 
 async def _tidy(settings: Settings, one: Worker) -> None:
