@@ -36,20 +36,27 @@ class Outlet:
         self._closed = False
 
     async def start(self) -> None:
-        """Connect; tries until the broker answers."""
-        while not self._closed:
+        """Connect; tries until the broker answers. Two losses close together make one new producer."""
+        async with self._starting:
+            if self._producer is None and not self._closed:
+                self._producer = await self._connected()
+                self._ready.set()
+                queued, self._queued = self._queued, []
+                for entry in queued:
+                    self.send(*entry)
+
+    async def _connected(self) -> Producer:
+        said = None
+        while True:
             try:
-                producer = await self._make(lambda _error: self._on_lost())
+                return await self._make(lambda _error: self._on_lost())
             except (BrokerAway, OSError) as away:
-                log.warning("no producer yet: %s", away)
-                await asyncio.sleep(RETRY_S)
-                continue
-            self._producer = producer
-            self._ready.set()
-            queued, self._queued = self._queued, []
-            for entry in queued:
-                self.send(*entry)
-            return
+                if said is None:
+                    log.warning("no producer yet: %s", away)
+                said = away
+            except Exception:
+                log.exception("the producer cannot be made; it is tried again")
+            await asyncio.sleep(RETRY_S)
 
     async def ready(self) -> None:
         await self._ready.wait()
@@ -100,9 +107,7 @@ class Outlet:
     async def _swap(self, old: Producer | None) -> None:
         if old is not None:
             await old.drop(DROP_S)
-        async with self._starting:  # two losses close together make one new producer
-            if self._producer is None:
-                await self.start()
+        await self.start()
 
     async def flush(self, bound_s: float) -> None:
         """Wait until the broker has what was sent, no longer than the bound."""
