@@ -83,6 +83,10 @@ class Thread(driver.AIOKafkaConsumerThread):
     async def fetch(self) -> Mapping[TP, Fetched]:
         return await self._run(self._fetch())
 
+    async def check(self) -> None:
+        """Raise what has ended the client's part in the group; `fetch` does so, too, but not while nothing may flow."""
+        await self._run(self._check())
+
     async def commit(self, offsets: Mapping[TP, int], generation: int) -> bool:
         try:
             return await self._run(self._commit_until_answered(offsets, generation))
@@ -148,6 +152,10 @@ class Thread(driver.AIOKafkaConsumerThread):
                 await asyncio.wait({waiter}, timeout=remaining)
                 if not waiter.cancel():
                     waiter.result()
+
+    async def _check(self) -> None:
+        if self._consumer is not None and self._consumer._coordinator is not None:
+            self._consumer._coordinator.check_errors()
 
     def _wake(self) -> None:
         fetcher = self._ensure_consumer()._fetcher

@@ -32,6 +32,8 @@ BATCH_RECORDS_MAX = 2_000
 """Records handed over in one call: how long the loop is held by one batch."""
 
 _REACH_S = 5.0
+_CHECK_S = 2.0
+"""How often a member that waits for its group looks whether the client still lives."""
 
 
 class Assignor(PartitionAssignor):
@@ -97,7 +99,9 @@ class Consumer(driver.Consumer):
         try:
             while not (self.should_stop or fetcher.should_stop):
                 if not self.flow_active:
-                    await self.wait(self.can_resume_flow)
+                    await self.wait(self.can_resume_flow, timeout=_CHECK_S)
+                    await self._thread.check()
+                    continue
                 if self._group.must_place:
                     await self._group.place()
                 async for message in self._messages(await self._thread.fetch()):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import uvloop
 from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
-import streams.kafka  # noqa: F401 - what is tested: it changes how the client's connections send
+from streams.lifecycle import EXIT_CRASHED, run_app
+from streams.transport import build_app
+from tests.members import Recorder, kafka_settings, until
 from tests.servers import Address
 
 
@@ -31,3 +34,15 @@ def test_a_send_on_a_broken_connection_is_a_lost_connection(kafka: Address) -> N
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(send())
+
+
+async def test_a_member_without_its_client_ends_while_nothing_flows(kafka: Address, topic_prefix: str) -> None:
+    """What ends the client's part in the group ends the member, also between two assignments, when nothing is fetched."""
+    settings = await kafka_settings(kafka.address, topic_prefix)
+    app = build_app(settings, group=f"{topic_prefix}g", topics=[settings.topics.events], handler=Recorder())
+    running = asyncio.ensure_future(run_app(app, asyncio.Event(), grace_s=30))
+    await until(lambda: app.group.assignment)
+    thread: Any = app.group._link
+    thread.consumer.stop_flow()
+    thread._consumer._coordinator._pending_exception = KafkaError("the coordination ended")
+    assert await asyncio.wait_for(running, 30) == EXIT_CRASHED
