@@ -44,5 +44,6 @@ async def test_a_member_without_its_client_ends_while_nothing_flows(kafka: Addre
     await until(lambda: app.group.assignment)
     thread: Any = app.group._link
     thread.consumer.stop_flow()
+    await asyncio.sleep(2)  # the fetch that was under way is over
     thread._consumer._coordinator._pending_exception = KafkaError("the coordination ended")
     assert await asyncio.wait_for(running, 30) == EXIT_CRASHED
