@@ -102,10 +102,16 @@ async def measure(platform: Running, watch: Watch, starts: Starts, rounds: Round
 
     took_s = sent.last_answered_at - sent.first_sent_at
     add("starts accepted", starts.runs / took_s, "runs/s", better="more")
-    target = 2_000.0 if starts.runs_each > 1 else 1_000.0
-    add("completed", starts.runs / (completed_at - sent.first_sent_at), "runs/s", target=target, better="more")
+    single = starts.runs_each == 1  # a batch is accepted much faster than its runs can end
+    add(
+        "completed",
+        starts.runs / (completed_at - sent.first_sent_at),
+        "runs/s",
+        target=1_000.0 if single else 2_000.0,
+        better="more",
+    )
     add("last POST to last run completed", completed_at - sent.last_answered_at, "s")
-    add("last POST to log and tables level", level_at - sent.last_answered_at, "s", target=2.0)
+    add("last POST to log and tables level", level_at - sent.last_answered_at, "s", target=2.0 if single else None)
     add("POST answered, p50", sent.p50_ms, "ms")
     add("POST answered, p99", sent.p99_ms, "ms")
     add("announced more than once", ends.messages - starts.runs, "runs")
