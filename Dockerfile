@@ -20,7 +20,7 @@ CMD ["workflow", "api"]
 FROM base AS dependencies
 COPY requirements/runtime.txt /build/requirements/
 RUN python -m venv --without-pip "$VIRTUAL_ENV" \
-    && pip --python "$VIRTUAL_ENV" install --require-hashes -r /build/requirements/runtime.txt
+    && pip --python "$VIRTUAL_ENV" install --no-deps --require-hashes -r /build/requirements/runtime.txt
 
 
 FROM dependencies AS build
@@ -29,7 +29,7 @@ COPY requirements/dev.txt requirements/
 # The build backend, too, comes as it is locked: its entry of the list, alone.
 RUN sed -n '/^poetry-core==/,/[^\\]$/p' requirements/dev.txt > requirements/backend.txt \
     && python -m venv /opt/builder \
-    && /opt/builder/bin/pip install --require-hashes -r requirements/backend.txt
+    && /opt/builder/bin/pip install --no-deps --require-hashes -r requirements/backend.txt
 COPY pyproject.toml LICENSE ./
 COPY schemas schemas
 COPY streams streams
