@@ -121,6 +121,11 @@ class Database:
                         "synchronous_commit": "off",  # rows and their position are lost together, and read again
                         "idle_in_transaction_session_timeout": "30s",  # a frozen process must not hold the fence for ever
                         "jit": "off",
+                        # Every access is by a key. A plan must not hang on what the planner knows of tables that may be
+                        # a thousand times larger than when they were last analysed.
+                        "enable_seqscan": "off",
+                        "enable_hashjoin": "off",
+                        "enable_mergejoin": "off",
                     },
                 )
             return self._pool

@@ -1,4 +1,6 @@
 -- Tables are named without a schema: the search path says which set of tables is meant.
+-- Rows are found by joining a list of keys, never by `= any(list)`: in a plan that is kept for all lists that one compares
+-- every row with every key where the planner takes the table for a small one.
 
 -- name: mark
 select position, epoch, digest, cluster_id from positions
@@ -103,7 +105,7 @@ from unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::boolean[], $
 where runs.run_id = u.run_id
 
 -- name: delete_pending
-delete from pending where run_id = any($1::text[])
+delete from pending using unnest($1::text[]) as gone (run_id) where pending.run_id = gone.run_id
 
 -- name: insert_pending
 insert into pending (run_id, partition, log_offset, workflow_id, version, payload, created_at, created_us)
@@ -118,13 +120,14 @@ on conflict do nothing
 select partition, position, null::text as run_id, null::bigint as seq, null::text as digest, null::boolean as done
 from positions where topic = 'e' and partition = any($1::int[])
 union all
-select partition, null, run_id, seq, digest, done from runs where run_id = any($2::text[])
+select partition, null, run_id, seq, digest, done from unnest($2::text[]) as wanted (run_id) join runs using (run_id)
 
 -- name: unfinished
 select run_id, state, state_version from runs where partition = $1 and not done
 
 -- name: histories
-select run_id, seq, type, log_offset, at_ms, value from history where run_id = any($1::text[]) order by run_id, seq
+select run_id, seq, type, log_offset, at_ms, value
+from unnest($1::text[]) as wanted (run_id) join history using (run_id) order by run_id, seq
 
 -- name: run
 select * from listed where run_id = $1
@@ -160,7 +163,7 @@ where run_id = $1 and seq > $2 and seq < $3 and ($4::text[] = '{}' or type = any
 -- name: rows
 select run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside,
     workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
-from runs where run_id = any($1::text[])
+from unnest($1::text[]) as wanted (run_id) join runs using (run_id)
 
 -- name: run_ids
 select run_id from runs where partition = $1 and run_id > $2 order by run_id limit $3
