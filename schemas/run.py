@@ -16,6 +16,9 @@ from schemas.plan import Plan, plan_of
 EVOLVE_VERSION: Final = 1
 """Raised when `evolve` or `Run.dump` changes: a snapshot of another version is folded anew from the run's history."""
 
+_NONE_YET: Final[dict[str, Any]] = {}
+"""The outputs of every run that has none: containers are replaced, never changed, by `evolve`."""
+
 Phase = Literal["requested", "started", "retrying", "ready", "failed", "done"]
 """requested: no step yet; started: an attempt is open; retrying: waits for the next attempt; ready: the next step or attempt
 may start; failed: a step failed for good; done: the end stands in the log."""
@@ -75,7 +78,7 @@ class Run:
         self.phase, self.pc = "requested", 0
         self.attempt = self.tries = self.interruptions = self.open_epoch = 0
         self.until = self.input = self.error = None
-        self.outputs, self.times = {}, []
+        self.outputs, self.times = _NONE_YET, []
         self.created_at, self.started_at, self.finished_at = "", None, None
         self.status, self.command, self.set_aside = "PENDING", "", None
 
@@ -121,6 +124,9 @@ class Run:
         run.plan = plan_of(saved.pop("definition"))
         for name, value in saved.items():
             setattr(run, name, value)
+        run.outputs = run.outputs or _NONE_YET
+        if run.command == run_id:
+            run.command = run_id
         return run
 
     @property
@@ -207,6 +213,8 @@ def _requested(run: Run, data: Mapping[str, Any]) -> None:
     run.workflow_id, run.version, run.payload = data["workflow_id"], data["version"], data["payload"]
     run.plan = plan_of(data["definition"])
     run.created_at, run.command = data["requested_at"], data["command"]
+    if run.command == run.id:  # of a start through the API; one copy of it will do
+        run.command = run.id
     if "refused" in data:
         run.error, run.phase = data["refused"], "failed"
 
