@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 import uvloop
 
+from ops.memory import give_back_regularly
 from schemas.errors import BrokerAway, StoreAway, WorkflowError
 from schemas.settings import Settings
 
@@ -89,7 +90,11 @@ async def _until_stopped(main: Main, settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask)
-    return await main(settings, stop)
+    giving_back = asyncio.ensure_future(give_back_regularly())
+    try:
+        return await main(settings, stop)
+    finally:
+        giving_back.cancel()
 
 
 async def until_there(ask: Callable[[], Awaitable[T]], stop: asyncio.Event, what: str) -> T | None:

@@ -26,7 +26,8 @@ from tests.bench.warm import warm_up
 from tests.bench.workflows import NOOP, PAYLOAD, SLEEPER, start, starts
 
 TAKEOVER_S: Final = 120.0
-SETTLE_S: Final = 2.0
+SETTLE_S: Final = 12.0
+"""After it a process has given back to the system what the burst left behind."""
 POLL_S: Final = 0.02
 ITEMS: Final = 10_000
 PAYLOAD_BYTES: Final = len(orjson.dumps(PAYLOAD))
@@ -52,6 +53,7 @@ async def run(options: Options) -> list[Figure]:
                 "runs/s",
                 better="more",
             )
+            await asyncio.sleep(SETTLE_S)
             _memory(platform, rounds, "memory per sleeping run, first worker", empty, count)
             for _ in range(options.rounds):
                 await watch.level(LEVEL_S)
