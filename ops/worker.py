@@ -16,6 +16,7 @@ from schemas.errors import BrokerAway
 from schemas.ports import TP, Producer
 from schemas.settings import Settings
 from streams.catalog_reader import CatalogReader
+from streams.clock import WorkerClock
 from streams.evaluator import RunEvaluator
 from streams.expressions_apart import ApartEvaluator
 from streams.kafka import LogReader
@@ -55,8 +56,9 @@ async def worker(settings: Settings, stop: asyncio.Event) -> int:
             timeout_s=settings.workflow_step_timeout_s,
             result_bytes_max=settings.workflow_result_bytes_max,
         )
-        resolver = Resolver(catalog, clock, wait_s=settings.workflow_definition_wait_s)
-        parts = Parts(store, reader, outlet, resolver, effects, evaluator, new_token)
+        own_clock = WorkerClock()
+        resolver = Resolver(catalog, own_clock, wait_s=settings.workflow_definition_wait_s)
+        parts = Parts(store, reader, outlet, resolver, effects, evaluator, new_token, own_clock)
         one = Worker(settings, process_name("worker"), parts)
         member.append(one)
         return await _run(settings, one, catalog, stop)

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 from schemas.commands import Command, TriggerRun, encode
@@ -18,6 +18,7 @@ from schemas.run import Run
 from schemas.settings import Settings
 from schemas.store import Mark, SnapshotStore
 from streams import log_check
+from streams.clock import WorkerClock
 from streams.decider import Start, effect_input
 from streams.engine import Engine, Limits
 from streams.outlet import Outlet, rejection
@@ -71,7 +72,7 @@ class Parts:
     effects: Effects
     evaluator: Evaluator
     token: Callable[[], str]
-    clock: Callable[[], float] = time.time
+    clock: WorkerClock = field(default_factory=WorkerClock)
 
 
 class Worker:
@@ -174,7 +175,7 @@ class Worker:
         now = self.parts.clock()
         if tp.topic == self.settings.topics.events:
             self.engine.on_events(tp.partition, records, now)
-            self._note_skew(records[-1].timestamp / 1000 - now)
+            self._note_time(tp.partition, records[-1].timestamp / 1000, now)
         else:
             self.engine.on_commands(tp.partition, records, now)
         self._ring()
@@ -421,8 +422,12 @@ class Worker:
                 log.warning("waiting for %s: %s", what, away)
                 await asyncio.sleep(RETRY_S)
 
-    def _note_skew(self, skew_s: float) -> None:
+    def _note_time(self, partition: int, appended_s: float, now: float) -> None:
         """How far the clocks are apart at the most: an event read late looks like a clock that is ahead."""
+        part = self.engine.partitions.get(partition)
+        if part is not None and part.owner:  # what an owner reads was written a moment ago, by itself
+            self.parts.clock.heard(appended_s)
+        skew_s = appended_s - now
         self.skew_s = skew_s if skew_s > 0 else max(skew_s, self.skew_s * 0.9) if self.skew_s < 0 else skew_s
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
