@@ -94,6 +94,9 @@ class Echo:
             await writer.drain()
             return False
         self._note(request)
+        return await self._answered(request, writer)
+
+    async def _answered(self, request: Received, writer: asyncio.StreamWriter) -> bool:
         status, headers, body = await self._answer(request)
         writer.write(_response(status, None if request.method == "HEAD" else body, headers))
         await writer.drain()

@@ -8,11 +8,11 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 import orjson
@@ -34,14 +34,32 @@ STARTS_AT_ONCE: Final = 32
 class Member:
     """One process of ours. `address`: the URL of its /health and /ready, and of the API."""
 
-    def __init__(self, role: OwnRole, settings: Settings, log: Path) -> None:
-        port = free_port()
+    def __init__(
+        self,
+        role: OwnRole,
+        settings: Settings,
+        log: Path,
+        *,
+        line: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        port: int | None = None,
+        socket: Path | None = None,
+    ) -> None:
+        """`line` starts it in place of the usual command, with `env` over its environment. `socket`: a Unix socket that
+        leads to its `port`, where that cannot be reached from here."""
+        port = port or free_port()
         more = {"api_port": port} if role == "api" else {"workflow_health_port": port}
         self.role, self.address, self.log = role, f"http://127.0.0.1:{port}", log
         self.told_to_end = False
-        env = environment(settings.model_copy(update=more))
+        self._socket = socket
+        environ = {**environment(settings.model_copy(update=more)), **(env or {})}
         with log.open("ab") as out:
-            self.process = subprocess.Popen(command(role), env=dict(env), stdout=out, stderr=out)
+            self.process = subprocess.Popen(line or command(role), env=environ, stdout=out, stderr=out)
+
+    def client(self, timeout_s: float) -> httpx.AsyncClient:
+        """For its own address."""
+        transport = None if self._socket is None else httpx.AsyncHTTPTransport(uds=str(self._socket))
+        return httpx.AsyncClient(base_url=self.address, timeout=timeout_s, transport=transport)
 
     def kill(self) -> None:
         """Kill -9."""
@@ -79,28 +97,41 @@ class Member:
 
     async def report(self) -> dict[str, str]:
         """What /ready says of each part: name → "state: detail"."""
-        async with httpx.AsyncClient(timeout=5) as http:
-            parts = (await http.get(f"{self.address}/ready")).json()["components"]
+        async with self.client(5) as http:
+            parts = (await http.get("/ready")).json()["components"]
         return {name: f"{part['state']}: {part['detail']}" for name, part in parts.items()}
 
     async def is_ready(self) -> bool:
         """Whether /ready says so."""
         assert self.alive, f"{self.role} ended with {self.process.returncode}, see {self.log}"
         try:
-            async with httpx.AsyncClient(timeout=2) as http:
-                return (await http.get(f"{self.address}/ready")).status_code == 200
+            async with self.client(2) as http:
+                return (await http.get("/ready")).status_code == 200
         except httpx.TransportError:
             return False
+
+
+class Asked(NamedTuple):
+    """A request for a start. `n`: the number in its payload; `status` None: no answer came; `run`: the id that a 202 told."""
+
+    n: int
+    api: str
+    at_s: float
+    status: int | None
+    run: str | None
 
 
 class Fleet:
     """All processes of one test, the receiver of its webhooks, and the client's journal of what was accepted."""
 
-    def __init__(self, settings: Settings, folder: Path, echo: Echo, journal: Path) -> None:
-        self.settings, self.folder, self.echo, self._journal = settings, folder, echo, journal
+    def __init__(self, settings: Settings, folder: Path, receiver: str, journal: Path) -> None:
+        """`receiver`: the URL of the target of webhooks; `journal`: the file in which it notes each request."""
+        self.settings, self.folder, self.receiver, self._journal = settings, folder, receiver, journal
         self.members: list[Member] = []
         self.accepted: dict[str, Start] = {}
         """run id → what was asked for, of every start that was answered with 202"""
+        self.asked: list[Asked] = []
+        """every request for a start, and what came of it"""
         self._endless = mix()
 
     def start(self, role: OwnRole) -> Member:
@@ -116,7 +147,7 @@ class Fleet:
         await asyncio.gather(*(member.ready() for member in members))
         if workers:
             await self.owned()
-        for definition in definitions(self.echo.url):
+        for definition in definitions(self.receiver):
             await self.define(definition)
 
     def of(self, role: OwnRole) -> list[Member]:
@@ -176,20 +207,26 @@ class Fleet:
         await until(accepted, f"{count} more starts are accepted", START_S)
 
     async def _trigger(self, http: httpx.AsyncClient, start: Start) -> None:
-        body, headers = {"workflow_id": start[0], "payload": start[1]}, {"Idempotency-Key": uuid.uuid4().hex}
-        ends = time.monotonic() + START_S
+        key, ends = uuid.uuid4().hex, time.monotonic() + START_S
         while time.monotonic() < ends:
             for api in self.of("api"):
-                try:
-                    answer = await http.post(f"{api.address}/api/v1/trigger", json=body, headers=headers)
-                except httpx.TransportError:
-                    continue
-                if answer.status_code == 202:
-                    self.accepted[answer.json()["run_id"]] = start
+                asked = await self._ask(http, api, key, start)
+                self.asked.append(asked)
+                if asked.run is not None:
+                    self.accepted[asked.run] = start
                     return
-                assert answer.status_code == 503, answer.text
             await asyncio.sleep(0.2)
         raise AssertionError(f"no API took the start within {START_S:g} s")
+
+    async def _ask(self, http: httpx.AsyncClient, api: Member, key: str, start: Start) -> Asked:
+        body, headers = {"workflow_id": start[0], "payload": start[1]}, {"Idempotency-Key": key}
+        try:
+            answer = await http.post(f"{api.address}/api/v1/trigger", json=body, headers=headers)
+        except httpx.TransportError:
+            return Asked(start[1]["n"], api.address, time.time(), None, None)
+        assert answer.status_code in {202, 503}, answer.text
+        run = answer.json()["run_id"] if answer.status_code == 202 else None
+        return Asked(start[1]["n"], api.address, time.time(), answer.status_code, run)
 
     def deliveries(self) -> list[dict[str, Any]]:
         """The receiver's journal."""
@@ -250,7 +287,7 @@ async def platform(
     """A fleet that works, until the end of the block."""
     journal = folder / "journal.jsonl"
     async with Echo(journal=journal) as echo:
-        fleet = Fleet(settings, folder, echo, journal)
+        fleet = Fleet(settings, folder, echo.url, journal)
         try:
             await fleet.up(apis=apis, workers=workers, projectors=projectors)
             yield fleet

@@ -15,6 +15,7 @@ from projections.verify import verify
 from schemas.settings import Settings
 from streams.kafka import LogReader
 from tests.checker import Judge, Topics
+from tests.checker_clients import check_deliveries
 from tests.fleet import Fleet, until
 from tests.kafka_dump import dump
 from tests.reader import Raw
@@ -38,7 +39,7 @@ async def judged(fleet: Fleet, *, earlier: Topics | None = None, orphans_max: in
     judge.check_accepted({run: payload for run, (_, payload) in fleet.accepted.items()})
     judge.bad(judge.runs.keys() - fleet.accepted.keys(), "I1 runs that nobody was promised")
     judge.check_announcements()
-    judge.check_deliveries(fleet.deliveries())
+    check_deliveries(judge, fleet.deliveries())
     judge.check_rows(await rows(fleet))
     judge.check_waste(orphans_max)
     if earlier is not None:

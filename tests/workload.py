@@ -26,34 +26,37 @@ BODY: Final = {"run": "${run.id}", "n": "${payload.n}"}
 def definitions(receiver: str) -> list[dict[str, Any]]:
     """One workflow for each name in ENDS; webhooks go to an `ops.echo.Echo` at this URL."""
     steps = {
-        "noop": [_delay("first", 0), _delay("second", 0)],
-        "sleeps": [_delay("sleep", "${payload.wait_s}"), _call("call", f"{receiver}/plain")],
+        "noop": [delay("first", 0), delay("second", 0)],
+        "sleeps": [delay("sleep", "${payload.wait_s}"), call("call", f"{receiver}/plain")],
         "flaky": [
-            _call("call", receiver + "/flaky/${run.id}/2", retry={"max_attempts": 6, "initial": "100ms"}),
-            _delay("sleep", "200ms"),
+            call("call", receiver + "/flaky/${run.id}/2", retry={"max_attempts": 6, "initial": "100ms"}),
+            delay("sleep", "200ms"),
         ],
         "slow": [
-            _call("call", receiver + "/delay/${payload.wait_s}"),
-            _call("tell", f"{receiver}/told", status="${steps.call.output.status}"),
+            call("call", receiver + "/delay/${payload.wait_s}"),
+            call("tell", f"{receiver}/told", status="${steps.call.output.status}"),
         ],
         "computes": [
-            _call("call", f"{receiver}/plain", twice="${payload.n * 2}"),
-            _delay("sleep", "${steps.call.output.body.body.twice == payload.n + payload.n ? 0 : 9999}"),
-            _call("tell", f"{receiver}/told", seen="${[1, 2, 3].map(x, x * payload.n)}"),
+            call("call", f"{receiver}/plain", twice="${payload.n * 2}"),
+            delay("sleep", "${steps.call.output.body.body.twice == payload.n + payload.n ? 0 : 9999}"),
+            call("tell", f"{receiver}/told", seen="${[1, 2, 3].map(x, x * payload.n)}"),
         ],
-        "refused": [_delay("sleep", "300ms"), _call("call", f"{receiver}/status/400"), _delay("never", 0)],
-        "mistaken": [_call("call", f"{receiver}/plain"), _delay("sleep", "${payload.missing}")],
+        "refused": [delay("sleep", "300ms"), call("call", f"{receiver}/status/400"), delay("never", 0)],
+        "mistaken": [call("call", f"{receiver}/plain"), delay("sleep", "${payload.missing}")],
     }
     assert steps.keys() == ENDS.keys()
     return [{"id": name, "name": name, "steps": its} for name, its in steps.items()]
 
 
-def _delay(name: str, duration: Any) -> dict[str, Any]:
+def delay(name: str, duration: Any) -> dict[str, Any]:
+    """A step that waits."""
     return {"name": name, "type": "delay", "config": {"duration": duration}}
 
 
-def _call(name: str, url: str, *, retry: dict[str, Any] | None = None, **body: Any) -> dict[str, Any]:
-    step: dict[str, Any] = {"name": name, "type": "webhook", "config": {"url": url, "body": {**BODY, **body}}}
+def call(name: str, url: str, *, retry: dict[str, Any] | None = None, **body: Any) -> dict[str, Any]:
+    """A step that calls, and says for which run and step it does."""
+    told = {**BODY, "step": name, **body}
+    step: dict[str, Any] = {"name": name, "type": "webhook", "config": {"url": url, "body": told}}
     return step if retry is None else {**step, "retry": retry}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.checker_clients import check_deliveries
 from tests.forged import DELIVERY, GOOD, Topics, red, sound
 from tests.reader import Raw
 
@@ -20,7 +21,7 @@ def test_a_sound_history(topics: Topics) -> None:
     judge = topics.judge()
     judge.check_accepted({"r1": {"n": 1}})
     judge.check_announcements()
-    judge.check_deliveries([DELIVERY, DELIVERY])
+    check_deliveries(judge, [DELIVERY, DELIVERY])
     judge.check_rows({"r1": judge.columns("r1")})
     judge.check_nothing_vanished({"workflow.events": {0: topics.events[:4]}})
     judge.check_waste(0)
@@ -71,7 +72,7 @@ def test_an_announcement_of_nothing(topics: Topics) -> None:
 def test_deliveries(topics: Topics, journal: list[Any]) -> None:
     """A success was delivered with its key and body, and not more often than it was tried."""
     judge = topics.judge()
-    judge.check_deliveries(journal)
+    check_deliveries(judge, journal)
     red(judge, "I7")
 
 
@@ -79,7 +80,7 @@ def test_a_shared_key(topics: Topics) -> None:
     """No two runs deliver under one key."""
     topics.run(GOOD, "r2")
     judge = topics.judge()
-    judge.check_deliveries([DELIVERY])
+    check_deliveries(judge, [DELIVERY])
     red(judge, "I7")
 
 

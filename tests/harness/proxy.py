@@ -1,0 +1,98 @@
+"""A way to Kafka that can lose the acknowledgements of appends: what was sent lands, and the answer never comes."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from contextlib import suppress
+from typing import Final
+
+from tests.harness.forward import connect, pump
+
+PRODUCE: Final = 0
+
+
+class KafkaProxy:
+    """Passes on frames between clients on a Unix socket and the broker. `losing`: answers to appends are held back."""
+
+    def __init__(self, path: str, target: str) -> None:
+        self._path, self._target = path, target
+        self._connections: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self.losing = False
+        self.lost = 0
+        """answers held back so far"""
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._connected, self._path)
+
+    def heal(self) -> None:
+        """Let answers through again. Connections that have lost one cannot go on and are cut."""
+        self.losing = False
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            broker = await connect(self._target)
+        except OSError:
+            writer.close()
+            self._connections.discard(task)
+            return
+        appends: set[int] = set()
+        ways = [
+            asyncio.ensure_future(self._ask(reader, broker[1], appends)),
+            asyncio.ensure_future(self._answer(broker[0], writer, appends)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            broker[1].close()
+            writer.close()
+            self._connections.discard(task)
+
+    async def _ask(self, client: asyncio.StreamReader, broker: asyncio.StreamWriter, appends: set[int]) -> None:
+        with suppress(OSError, EOFError):
+            while True:
+                frame = await _frame(client)
+                key, _, correlation = struct.unpack_from(">hhi", frame, 4)
+                if key == PRODUCE:
+                    appends.add(correlation)
+                broker.write(frame)
+                await broker.drain()
+
+    async def _answer(self, broker: asyncio.StreamReader, client: asyncio.StreamWriter, appends: set[int]) -> None:
+        with suppress(OSError, EOFError):
+            while True:
+                frame = await _frame(broker)
+                (correlation,) = struct.unpack_from(">i", frame, 4)
+                if correlation in appends and self.losing:
+                    self.lost += 1
+                    await self._silence()
+                    return
+                appends.discard(correlation)
+                client.write(frame)
+                await client.drain()
+
+    async def _silence(self) -> None:
+        """Answers come in order, so after one that is lost nothing more comes on this connection."""
+        while self.losing:
+            await asyncio.sleep(0.05)
+
+
+async def _frame(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readexactly(4)
+    return head + await reader.readexactly(struct.unpack(">i", head)[0])
+
+
+__all__ = ["KafkaProxy", "pump"]
