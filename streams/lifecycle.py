@@ -127,12 +127,13 @@ def _end_process(code: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a partition stands (offset to handle next), where it ends, and whether it may stand still for now:
-    paused, or waiting for something that is known to be away."""
+    """Where a partition stands (offset to handle next), where it ends, and whether it may stand still for now: paused, or
+    waiting for something that is known to be away. `cut`: it has lost records that were read."""
 
     position: int
     end: int
     excused: bool = False
+    cut: bool = False
 
 
 class Watchdog:
@@ -171,7 +172,7 @@ class Watchdog:
     def tick(self) -> None:
         """One look, from the watchdog's thread."""
         if self._unanswered >= self._ticks_max:
-            self._die(f"The main loop is blocked, {self._where()}")
+            self._die(f"The main loop is blocked, {self._where()}, for {self._ticks_max * self._tick_s:g} s")
             return
         if self._unanswered == 0:
             try:
@@ -186,12 +187,16 @@ class Watchdog:
         now = self._progress()
         seen = {}
         for tp, at in now.items():
+            if at.cut:
+                self._die(f"{tp.topic}/{tp.partition} ends at {at.end} and was read further: the log is another one")
+                return
             if at.excused or at.position >= at.end:
                 continue
             position, ticks = self._seen.get(tp, (at.position, 0))
             ticks = ticks + 1 if position == at.position else 1
             if ticks > self._ticks_max:
-                self._die(f"{tp.topic}/{tp.partition} has records up to {at.end} and stands at {at.position}")
+                stands = f"has records up to {at.end} and stands at {at.position}, for {self._ticks_max * self._tick_s:g} s"
+                self._die(f"{tp.topic}/{tp.partition} {stands}")
                 return
             seen[tp] = (at.position, ticks)
         self._seen = seen
@@ -203,7 +208,7 @@ class Watchdog:
 
     def _die(self, why: str) -> None:
         self._done.set()
-        log.critical("%s, for %g s. The process ends.", why, self._ticks_max * self._tick_s)
+        log.critical("%s. The process ends.", why)
         self._end(EXIT_STALLED)
 
 
@@ -216,6 +221,7 @@ class GroupProgress:
         self._reader = reader
         self._excused = excused
         self._ends: dict[TP, int] = {}
+        self._cut: frozenset[TP] = frozenset()
         self._before: dict[TP, int | None] = {}
 
     async def run(self, every_s: float) -> None:
@@ -233,13 +239,15 @@ class GroupProgress:
     def __call__(self) -> dict[TP, Progress]:
         excused, assignment = self._excused(), self._group.assignment
         return {
-            tp: Progress(-1 if (at := self._group.position(tp)) is None else at, end, tp in excused)
+            tp: Progress(-1 if (at := self._group.position(tp)) is None else at, end, tp in excused, tp in self._cut)
             for tp, end in self._ends.items()
             if tp in assignment
         }
 
     async def _ask(self, assignment: frozenset[TP]) -> dict[TP, int]:
+        read = {tp: self._group.position(tp) or 0 for tp in assignment}  # before the question: meanwhile more is read
         ends = await self._reader.end_offsets(assignment) if assignment else {}
+        self._cut = frozenset(tp for tp, end in ends.items() if end < read[tp])
         positions = {tp: self._group.position(tp) for tp in assignment}
         suspects = [tp for tp in assignment - frozenset(self._excused()) if positions[tp] == self._before.get(tp)]
         for tp in suspects:

@@ -146,10 +146,8 @@ class Worker:
         """Take over what can be: folds that are in memory go on at once, the others load while their partitions are paused."""
         topics = self.settings.topics
         numbers = sorted(tp.partition for tp in assignment if tp.topic == topics.events)
-        committed = await self._until_there(lambda: self.group.committed(assignment), "the group's offsets")
-        offsets = {
-            n: (committed.get(TP(topics.trigger, n)) or 0, committed.get(TP(topics.events, n)) or 0) for n in numbers
-        }
+        committed = await self._committed(assignment)
+        offsets = {n: (committed[TP(topics.trigger, n)], committed[TP(topics.events, n)]) for n in numbers}
         log.info("generation %d: partitions %s", generation, numbers)
         self.mismatches.clear()
         self.store_waits.clear()
@@ -165,6 +163,19 @@ class Worker:
                 positions[TP(topics.events, number)] = events
         self.group.resume({tp for tp in assignment if tp not in paused})
         return Assignment(positions, frozenset(paused))
+
+    async def _committed(self, assignment: frozenset[TP]) -> dict[TP, int]:
+        """The group's offsets. One past its partition's end is of a log that was cut: it says nothing of what stands there
+        now, so commands are taken again (repeats are found), and ends are announced again."""
+        committed = await self._until_there(lambda: self.group.committed(assignment), "the group's offsets")
+        ends = await self._until_there(lambda: self.parts.reader.end_offsets(assignment), "the ends of the partitions")
+        found: dict[TP, int] = {}
+        for tp in assignment:
+            offset = committed.get(tp) or 0
+            found[tp] = offset if offset <= ends[tp] else 0
+            if offset > ends[tp]:
+                log.error("%s/%d ends at %d, the group's offset is %d: read from its start", *tp, ends[tp], offset)
+        return found
 
     async def revoked(self) -> None:
         offsets = self._safe_offsets()

@@ -88,6 +88,8 @@ class FakeGroup:
         self.paused: set[TP] = set()
         self.next: dict[TP, int] = {}
         self.commits: list[Mapping[TP, int]] = []
+        self.remembered: dict[TP, int | None] = {}
+        """what it says was committed"""
         self.seeks: list[Mapping[TP, int]] = []
         self.lose: set[tuple[TP, int]] = set()
         """records that are passed over once each"""
@@ -125,7 +127,7 @@ class FakeGroup:
         return tp in self.assignment
 
     async def committed(self, tps: Iterable[TP]) -> dict[TP, int | None]:
-        return dict.fromkeys(tps)
+        return {tp: self.remembered.get(tp) for tp in tps}
 
     async def end_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         return await self.topics.end_offsets(tps)

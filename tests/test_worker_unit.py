@@ -190,6 +190,24 @@ async def test_a_fold_in_memory_goes_on_at_its_position(world: World) -> None:
     assert world.group.paused == set()
 
 
+async def test_offsets_of_a_log_that_was_cut_say_nothing(world: World) -> None:
+    """The group remembers more than its partitions hold: commands are taken from the start, and ends are announced, also
+    where they come to stand below the offset that was committed."""
+    world.group.remembered = {tp: 500 for tp in world.topics.tps}
+    put(world, "r1", "r2", "r3")
+    await world.group.join()
+    await world.until(lambda: world.told() == ["r1", "r2", "r3"])
+
+
+async def test_offsets_of_the_log_as_it_is_count(world: World) -> None:
+    """Commands below the group's offset were decided, and are not taken again."""
+    put(world, "r1")
+    world.group.remembered = {TP(world.settings.topics.trigger, home("r1", PARTITIONS)): 1}
+    put(world, "r2")
+    await world.group.join()
+    await world.until(lambda: world.told() == ["r2"])
+
+
 async def test_look_ups_are_put_together(world: World) -> None:
     """While the store answers one question, those of all partitions are gathered for the next; a yes settles the start."""
     world.store.known = {f"r{n}": Tip(4, "00", True) for n in range(50)}

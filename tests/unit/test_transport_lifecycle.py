@@ -45,6 +45,14 @@ async def test_a_partition_that_stands_still_with_records_ends_the_process(caplo
     assert "t/1 has records up to 9 and stands at 5" in caplog.text
 
 
+async def test_a_partition_that_ends_before_what_was_read_of_it_ends_the_process(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At once, excused or not: what comes to stand there now would be taken for something that was read before."""
+    assert await ends_of(lambda: {A: Progress(9, 5, excused=True, cut=True)}) == [EXIT_STALLED]
+    assert "t/0 ends at 5 and was read further" in caplog.text
+
+
 @pytest.mark.parametrize(
     "at",
     [Progress(9, 9), Progress(5, 9, excused=True)],
@@ -101,13 +109,14 @@ class FakeReader:
 
     def __init__(self, *offsets: int) -> None:
         self.offsets = offsets
+        self.end = 10
         self.away = False
         self.reads = 0
 
     async def end_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         if self.away:
             raise BrokerAway(address="here", reason="test")
-        return dict.fromkeys(tps, 10)
+        return dict.fromkeys(tps, self.end)
 
     async def read(self, _: TP, start: int, end: int) -> AsyncIterator[list[int]]:
         self.reads += 1
@@ -128,6 +137,19 @@ async def asked(reader: FakeReader, excused: frozenset[TP] = frozenset()) -> Asy
         await asyncio.sleep(0)
     yield progress
     asking.cancel()
+
+
+async def test_a_partition_that_was_cut_is_noticed() -> None:
+    """Its end lies before the position that the group had when it was asked."""
+    reader = FakeReader(0)
+    reader.end = 2
+    async with asked(reader, frozenset({A, B})) as progress:
+        assert progress()[A].cut
+        assert not progress()[B].cut
+        reader.end = 3
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not progress()[A].cut
 
 
 async def test_progress_of_a_group() -> None:
