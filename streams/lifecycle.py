@@ -247,9 +247,10 @@ class GroupProgress:
     async def _ask(self, assignment: frozenset[TP]) -> dict[TP, int]:
         read = {tp: self._group.position(tp) or 0 for tp in assignment}  # before the question: meanwhile more is read
         ends = await self._reader.end_offsets(assignment) if assignment else {}
-        self._cut = frozenset(tp for tp, end in ends.items() if end < read[tp])
+        excused = frozenset(self._excused())
+        self._cut = frozenset(tp for tp, end in ends.items() if end < read[tp] and tp not in excused)
         positions = {tp: self._group.position(tp) for tp in assignment}
-        suspects = [tp for tp in assignment - frozenset(self._excused()) if positions[tp] == self._before.get(tp)]
+        suspects = [tp for tp in assignment - excused if positions[tp] == self._before.get(tp)]
         for tp in suspects:
             at = positions[tp]
             if at is not None and at < ends[tp] and not await self._holds_records(tp, at, ends[tp]):

@@ -57,7 +57,7 @@ async def listen(where: str, target: str) -> asyncio.Server:
 
 
 async def main(pairs: list[str]) -> None:
-    servers = [await listen(*pair.split("=", 1)) for pair in pairs]  # type: ignore[call-arg]
+    servers = [await listen(*pair.split("=", 1)) for pair in pairs]
     print("listening", flush=True)
     await asyncio.gather(*(server.serve_forever() for server in servers))
 

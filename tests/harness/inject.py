@@ -86,7 +86,7 @@ async def cut_off(stage: Stage, rng: Random) -> str:
     slot = stage.pick("worker", rng, remote=True)
     for_s = rng.uniform(*FROZEN_S)
     if stage.host is None:
-        stage.proxy.losing = True
+        stage.proxy.lose()
     else:
         stage.host.cut()
     await asyncio.sleep(for_s)
@@ -102,7 +102,7 @@ async def cut_off(stage: Stage, rng: Random) -> str:
 async def lose_answers(stage: Stage, rng: Random) -> str:
     slot = stage.pick("worker", rng, remote=True)
     before = stage.proxy.lost
-    stage.proxy.losing = True
+    stage.proxy.lose()
     await until(lambda: _more(lambda: stage.proxy.lost > before), "an append has lost its answer", 20)
     await asyncio.sleep(rng.uniform(2, 6))
     stage.proxy.heal()

@@ -73,7 +73,7 @@ class Fault(NamedTuple):
 
 def plan(seed: int, count: int, *, wait_s: tuple[float, float] = (1.0, 4.0)) -> list[Fault]:
     """`count` faults: those of ALWAYS, then each other kind once as long as there is room, then by weight; shuffled."""
-    rng = Random(seed)  # noqa: S311
+    rng = Random(seed)
     kinds = list(ALWAYS[:count])
     others = [kind for kind in KINDS if kind not in ALWAYS]
     rng.shuffle(others)

@@ -7,7 +7,7 @@ import struct
 from contextlib import suppress
 from typing import Final
 
-from tests.harness.forward import connect, pump
+from tests.harness.forward import connect
 
 PRODUCE: Final = 0
 
@@ -19,6 +19,7 @@ class KafkaProxy:
         self._path, self._target = path, target
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._healed = asyncio.Event()
         self.losing = False
         self.lost = 0
         """answers held back so far"""
@@ -26,9 +27,15 @@ class KafkaProxy:
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._connected, self._path)
 
+    def lose(self) -> None:
+        """From now on."""
+        self.losing = True
+        self._healed.clear()
+
     def heal(self) -> None:
         """Let answers through again. Connections that have lost one cannot go on and are cut."""
         self.losing = False
+        self._healed.set()
 
     async def close(self) -> None:
         if self._server is not None:
@@ -54,6 +61,8 @@ class KafkaProxy:
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # the end of the proxy; the streams' own callback would report it
         finally:
             for way in ways:
                 way.cancel()
@@ -78,21 +87,13 @@ class KafkaProxy:
                 (correlation,) = struct.unpack_from(">i", frame, 4)
                 if correlation in appends and self.losing:
                     self.lost += 1
-                    await self._silence()
+                    await self._healed.wait()  # answers come in order: nothing more comes on this connection
                     return
                 appends.discard(correlation)
                 client.write(frame)
                 await client.drain()
 
-    async def _silence(self) -> None:
-        """Answers come in order, so after one that is lost nothing more comes on this connection."""
-        while self.losing:
-            await asyncio.sleep(0.05)
-
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readexactly(4)
     return head + await reader.readexactly(struct.unpack(">i", head)[0])
-
-
-__all__ = ["KafkaProxy", "pump"]

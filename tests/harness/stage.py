@@ -21,6 +21,7 @@ from ops.parts import ROOT, OwnRole
 from ops.ports import LOOPBACK, free_port
 from ops.reaper import Reaper
 from schemas.settings import Settings
+from tests import workload
 from tests.fleet import Fleet, Member, until
 from tests.harness import kinds, netns
 from tests.harness.forward import listen
@@ -30,7 +31,6 @@ from tests.workload import Start
 WATCH_S: Final = 0.25
 RESTART_S: Final = 0.5
 SIZES: Final[dict[OwnRole, int]] = {"api": 2, "worker": 3, "projector": 2}
-PROBES: Final = "/ready"
 
 
 class ProxiedKafka(KafkaServer):
@@ -103,15 +103,8 @@ class Stage(Fleet):
 
     async def start_servers(self) -> None:
         """Kafka, PostgreSQL, the receiver, and the ways to them from the host of worker 1."""
-        self._receiver = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tests.harness.receiver", str(self._receiver_port), str(self._journal)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        await asyncio.gather(asyncio.to_thread(self.kafka.start), asyncio.to_thread(self.postgres.start))
-        assert self._receiver.stdout is not None
-        assert self._receiver.stdout.readline()
+        starts = (self._start_receiver, self.kafka.start, self.postgres.start)
+        await asyncio.gather(*(asyncio.to_thread(start) for start in starts))
         self.settings = self._settings()
         await self.proxy.start()
         ways = {"postgres": self.postgres.port, "receiver": self._receiver_port}
@@ -125,6 +118,13 @@ class Stage(Fleet):
         else:
             path = f"unix:{self.folder}/kafka.sock"
             self._forwarders.append(await listen(f"tcp:{LOOPBACK}:{self.kafka.proxied_port}", path))
+
+    def _start_receiver(self) -> None:
+        line = [sys.executable, "-P", "-m", "tests.harness.receiver", str(self._receiver_port), str(self._journal)]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self._receiver = subprocess.Popen(line, env=env, stdout=subprocess.PIPE, text=True)
+        assert self._receiver.stdout is not None
+        assert self._receiver.stdout.readline(), "the receiver did not start"
 
     def _settings(self) -> Settings:
         from tests.conftest import make_settings
@@ -143,7 +143,7 @@ class Stage(Fleet):
             self.launch(slot)
         await asyncio.gather(*(member.ready() for member in self.members))
         await self.owned()
-        for definition in (*kinds.workload.definitions(self.receiver), *kinds.definitions(self.receiver)):
+        for definition in (*workload.definitions(self.receiver), *kinds.definitions(self.receiver)):
             await self.define(definition)
         self._watch = asyncio.ensure_future(self._watch_all())
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from tests.harness.stage import Stage
 
 TABLES: Final = ("positions", "runs", "history", "pending")
-KEPT: Final = "kept"
 
 
 @asynccontextmanager
@@ -37,9 +36,9 @@ async def answers(stage: Stage) -> bool:
 async def keep(stage: Stage) -> None:
     """Copy all tables, as they stand at one moment."""
     async with connected(stage) as connection, connection.transaction(isolation="repeatable_read"):
-        await connection.execute(f"drop schema if exists {KEPT} cascade; create schema {KEPT}")
+        await connection.execute("drop schema if exists kept cascade; create schema kept")
         for table in TABLES:
-            await connection.execute(f"create table {KEPT}.{table} as select * from {table}")
+            await connection.execute(f"create table kept.{table} as select * from {table}")  # noqa: S608
 
 
 async def put_back(stage: Stage) -> int:
@@ -47,12 +46,12 @@ async def put_back(stage: Stage) -> int:
     async with connected(stage) as connection, connection.transaction():
         await connection.execute("lock table positions in access exclusive mode")
         moved: int = await connection.fetchval(
-            f"select count(*) from runs where not exists "
-            f"(select from {KEPT}.runs k where k.run_id = runs.run_id and k.seq = runs.seq)"
+            "select count(*) from runs where not exists "
+            "(select from kept.runs k where k.run_id = runs.run_id and k.seq = runs.seq)"
         )
         for table in TABLES:
-            await connection.execute(f"delete from {table}; insert into {table} select * from {KEPT}.{table}")
-        await connection.execute(f"drop schema {KEPT} cascade")
+            await connection.execute(f"delete from {table}; insert into {table} select * from kept.{table}")  # noqa: S608
+        await connection.execute("drop schema kept cascade")
     return moved
 
 
