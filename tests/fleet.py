@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -132,11 +133,18 @@ class Fleet:
         """run id → what was asked for, of every start that was answered with 202"""
         self.asked: list[Asked] = []
         """every request for a start, and what came of it"""
+        self.build: str | None = None
+        """a name of `tests.broken`: the build that processes are started from"""
         self._endless = mix()
 
     def start(self, role: OwnRole) -> Member:
         """One more process."""
-        member = Member(role, self.settings, self.folder / f"{role}-{len(self.members)}.log")
+        log = self.folder / f"{role}-{len(self.members)}.log"
+        if self.build is None:
+            member = Member(role, self.settings, log)
+        else:
+            line = [sys.executable, "-P", "-m", "tests.harness.child", role]
+            member = Member(role, self.settings, log, line=line, env={"HARNESS_BREAK": self.build})
         self.members.append(member)
         return member
 
@@ -287,12 +295,19 @@ class Fleet:
 
 @asynccontextmanager
 async def platform(
-    settings: Settings, folder: Path, *, apis: int = 1, workers: int = 1, projectors: int = 1
+    settings: Settings,
+    folder: Path,
+    *,
+    apis: int = 1,
+    workers: int = 1,
+    projectors: int = 1,
+    build: str | None = None,
 ) -> AsyncIterator[Fleet]:
-    """A fleet that works, until the end of the block."""
+    """A fleet that works, until the end of the block. `build`: a broken one."""
     journal = folder / "journal.jsonl"
     async with Echo(journal=journal) as echo:
         fleet = Fleet(settings, folder, echo.url, journal)
+        fleet.build = build
         try:
             await fleet.up(apis=apis, workers=workers, projectors=projectors)
             yield fleet

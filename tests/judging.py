@@ -18,7 +18,7 @@ from tests.checker import Judge, Topics
 from tests.checker_clients import check_deliveries
 from tests.fleet import Fleet, until
 from tests.kafka_dump import dump
-from tests.reader import Raw
+from tests.reader import Raw, readable
 from tests.workload import ENDS
 
 LEVEL_S: Final = 30.0
@@ -33,14 +33,7 @@ _POSITIONS: Final = "select partition, position from positions where topic = 'e'
 async def judged(fleet: Fleet, *, earlier: Topics | None = None, orphans_max: int = 1000) -> Judge:
     """Wait for rest, then hold everything against everything. `earlier`: the topics before the faults."""
     await fleet.ended()
-    topics = await records(fleet.settings)
-    await level(fleet, topics)
-    judge = Judge(topics)
-    judge.check_accepted({run: payload for run, (_, payload) in fleet.accepted.items()})
-    judge.bad(judge.runs.keys() - fleet.accepted.keys(), "I1 runs that nobody was promised")
-    judge.check_announcements()
-    check_deliveries(judge, fleet.deliveries())
-    judge.check_rows(await rows(fleet))
+    judge = await violations(fleet)
     judge.check_waste(orphans_max)
     if earlier is not None:
         judge.check_nothing_vanished(earlier)
@@ -50,6 +43,19 @@ async def judged(fleet: Fleet, *, earlier: Topics | None = None, orphans_max: in
     assert fleet.deaths() == []
     assert await differences(fleet.settings) == []
     print(f"{len(fleet.accepted)} runs: {dict(judge.counts)}")
+    return judge
+
+
+async def violations(fleet: Fleet) -> Judge:
+    """The verdict on all topics, the receiver's journal and the tables, once these are level."""
+    topics = await records(fleet.settings)
+    await level(fleet, topics)
+    judge = Judge(topics)
+    judge.check_accepted({run: payload for run, (_, payload) in fleet.accepted.items()})
+    judge.bad(judge.runs.keys() - fleet.accepted.keys(), "I1 runs that nobody was promised")
+    judge.check_announcements()
+    check_deliveries(judge, fleet.deliveries())
+    judge.check_rows(await rows(fleet))
     return judge
 
 
@@ -152,7 +158,9 @@ def recovery_s(topics: Topics, pid: int, killed_at_s: float) -> Mapping[int, flo
     for number, log in topics["workflow.events"].items():
         had = False
         for record in log:
-            event = json.loads(record.value or b"")
+            event = readable(record.value)
+            if event is None:
+                continue
             if event["type"] == "PartitionTaken":
                 if record.timestamp / 1000 > killed_at_s:
                     continue

@@ -193,7 +193,7 @@ async def test_a_fold_in_memory_goes_on_at_its_position(world: World) -> None:
 async def test_offsets_of_a_log_that_was_cut_say_nothing(world: World) -> None:
     """The group remembers more than its partitions hold: commands are taken from the start, and ends are announced, also
     where they come to stand below the offset that was committed."""
-    world.group.remembered = {tp: 500 for tp in world.topics.tps}
+    world.group.remembered = dict.fromkeys(world.topics.tps, 500)
     put(world, "r1", "r2", "r3")
     await world.group.join()
     await world.until(lambda: world.told() == ["r1", "r2", "r3"])

@@ -61,13 +61,16 @@ async def _run(folder: Path, seed: int, arguments: argparse.Namespace) -> dict[s
         say(f"the platform works; worker 1 is {'on a host of its own' if stage.host else 'behind a proxy'}")
         evidence = await one_pass(stage, faults, arguments.runs, say, seed, arguments.at_once)
         violations, figures = await judge(stage, evidence)
-        say("judged; now the bounds")
+        say(f"judged: {len(violations)} violations; now the bounds")
         for bound in await bounds.measure(stage, evidence):
             figures[bound.name] = bound.shown()
             violations += bound.violations()
         for name in MISMATCHES:
-            violations += await mismatch.meet(stage, name)
-            say(f"    {name}: {MISMATCHES[name]}; noticed, nothing written, mended by a rebuild")
+            found = await mismatch.meet(stage, name)
+            violations += found
+            say(
+                f"    {name}: {MISMATCHES[name]}; " + ("NOT " * bool(found)) + "noticed in time and mended by a rebuild"
+            )
     finally:
         stage.close()
     for name, value in figures.items():

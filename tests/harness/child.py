@@ -26,9 +26,9 @@ def main(role: str) -> int:
     if path := os.environ.get("HARNESS_CLOCK"):
         step_clock_by(Path(path))
     if name := os.environ.get("HARNESS_BREAK"):
-        from tests import broken
+        from tests.broken import apply
 
-        broken.apply(name)
+        apply(name)
     from ops import child
 
     return child.main(role)

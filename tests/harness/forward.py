@@ -43,11 +43,9 @@ async def both_ways(one: Streams, other: Streams) -> None:
 async def listen(where: str, target: str) -> asyncio.Server:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            other = await connect(target)
-        except OSError:
+            await both_ways((reader, writer), await connect(target))
+        except (OSError, asyncio.CancelledError):  # nobody is there; or this is the end, which the streams would report
             writer.close()
-            return
-        await both_ways((reader, writer), other)
 
     kind, _, address = where.partition(":")
     if kind == "unix":

@@ -59,17 +59,17 @@ async def freeze(role: OwnRole, stage: Stage, rng: Random) -> str:
 async def storm(stage: Stage, rng: Random) -> str:
     """Each of two workers leaves and comes back several times."""
     slots = [stage.pick("worker", rng) for _ in range(2)]
-    for turn in range(5):
+    for turn in range(4):
         slot = slots[turn % 2]
         assert slot.member is not None
         await slot.member.stop()
-        await asyncio.sleep(rng.uniform(0.5, 2))
+        await asyncio.sleep(rng.uniform(0.5, 1.5))
         stage.launch(slot)
-        await asyncio.sleep(rng.uniform(1, 3))
+        await asyncio.sleep(rng.uniform(1, 2))
     for slot in slots:
         slot.held = False
     await stage.all_ready()
-    return "5 leaves and 5 joins"
+    return "4 leaves and 4 joins"
 
 
 async def step_clock(stage: Stage, rng: Random) -> str:
@@ -108,6 +108,18 @@ async def lose_answers(stage: Stage, rng: Random) -> str:
     stage.proxy.heal()
     slot.held = False
     return f"{slot.name}: {stage.proxy.lost - before} answers"
+
+
+async def hold_appends(stage: Stage, rng: Random) -> str:
+    """Past the append's bound: its partitions are taken anew, and then what was given up lands all the same."""
+    slot = stage.pick("worker", rng, remote=True)
+    before = stage.proxy.held
+    stage.proxy.hold()
+    await until(lambda: _more(lambda: stage.proxy.held > before), "an append is held up", 20)
+    await asyncio.sleep(stage.settings.workflow_append_timeout_s + rng.uniform(2, 4))
+    stage.proxy.heal()
+    slot.held = False
+    return f"{slot.name}: {stage.proxy.held - before} appends"
 
 
 async def _more(found: Callable[[], bool]) -> bool:
@@ -234,6 +246,7 @@ INJECT: Final[Mapping[str, Inject]] = {
     "older tables": older_tables,
     "clock stepped": step_clock,
     "answers lost": lose_answers,
+    "appends late": hold_appends,
     "cut off": cut_off,
     "hostile expressions": hostile,
 }

@@ -44,6 +44,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "older tables": _kind("postgres projectors", 0.5, "the tables are set back to what they were some time ago"),
     "clock stepped": _kind("workers", 1, "the wall clock of a worker jumps by hours, and back"),
     "answers lost": _kind("workers", 1, "appends of a worker land, and their acknowledgements do not arrive"),
+    "appends late": _kind("workers", 1, "appends of a worker land long after it has given them up"),
     "cut off": _kind("workers", 1, "the network between a worker and everything else is gone"),
     "hostile expressions": _kind("", 0.7, "expressions made to hang their worker, among plain runs"),
 }
@@ -71,7 +72,7 @@ class Fault(NamedTuple):
     seed: int
 
 
-def plan(seed: int, count: int, *, wait_s: tuple[float, float] = (1.0, 4.0)) -> list[Fault]:
+def plan(seed: int, count: int, *, wait_s: tuple[float, float] = (0.5, 2.5)) -> list[Fault]:
     """`count` faults: those of ALWAYS, then each other kind once as long as there is room, then by weight; shuffled."""
     rng = Random(seed)
     kinds = list(ALWAYS[:count])

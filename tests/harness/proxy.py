@@ -1,4 +1,5 @@
-"""A way to Kafka that can lose the acknowledgements of appends: what was sent lands, and the answer never comes."""
+"""A way to Kafka on which acknowledgements of appends can be lost (what was sent lands, and the answer never comes), and
+appends themselves be held up until long after their sender has given them up."""
 
 from __future__ import annotations
 
@@ -13,28 +14,35 @@ PRODUCE: Final = 0
 
 
 class KafkaProxy:
-    """Passes on frames between clients on a Unix socket and the broker. `losing`: answers to appends are held back."""
+    """Passes on frames between clients on a Unix socket and the broker."""
 
     def __init__(self, path: str, target: str) -> None:
         self._path, self._target = path, target
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._healed = asyncio.Event()
-        self.losing = False
+        self._losing = self._holding = False
         self.lost = 0
-        """answers held back so far"""
+        """answers that never came, so far"""
+        self.held = 0
+        """appends that were held up, so far"""
 
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._connected, self._path)
 
     def lose(self) -> None:
-        """From now on."""
-        self.losing = True
+        """From now on appends land and are not acknowledged."""
+        self._losing = True
+        self._healed.clear()
+
+    def hold(self) -> None:
+        """From now on appends are held up. They land when this ends, whatever has become of their sender."""
+        self._holding = True
         self._healed.clear()
 
     def heal(self) -> None:
-        """Let answers through again. Connections that have lost one cannot go on and are cut."""
-        self.losing = False
+        """All goes on. Connections that have lost an answer cannot, and are cut."""
+        self._losing = self._holding = False
         self._healed.set()
 
     async def close(self) -> None:
@@ -61,6 +69,8 @@ class KafkaProxy:
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            if self._holding:
+                await asyncio.wait(ways[:1])
         except asyncio.CancelledError:
             pass  # the end of the proxy; the streams' own callback would report it
         finally:
@@ -77,6 +87,9 @@ class KafkaProxy:
                 key, _, correlation = struct.unpack_from(">hhi", frame, 4)
                 if key == PRODUCE:
                     appends.add(correlation)
+                    if self._holding:
+                        self.held += 1
+                        await self._healed.wait()
                 broker.write(frame)
                 await broker.drain()
 
@@ -85,7 +98,7 @@ class KafkaProxy:
             while True:
                 frame = await _frame(broker)
                 (correlation,) = struct.unpack_from(">i", frame, 4)
-                if correlation in appends and self.losing:
+                if correlation in appends and self._losing:
                     self.lost += 1
                     await self._healed.wait()  # answers come in order: nothing more comes on this connection
                     return

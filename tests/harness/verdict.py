@@ -76,7 +76,7 @@ def _worth(found: Judge, evidence: Evidence) -> None:
     partitions = len(evidence.topics["workflow.events"])
     seen = {
         "takeover": takes > 2 * partitions,
-        "orphan": found.counts["orphans"] > _on_purpose(evidence.topics),
+        "orphan": found.counts["orphans"] > 0,
         "interrupted attempt": found.counts["StepInterrupted"] > 0,
     }
     for what, met in seen.items():
