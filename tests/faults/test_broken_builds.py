@@ -17,7 +17,7 @@ from tests.faults.test_servers import start_directly
 from tests.fleet import Fleet, platform, until
 from tests.judging import judged, records, violations
 from tests.members import produce
-from tests.reader import readable
+from tests.reader import Reader, readable
 from tests.servers import Address
 from tests.workload import mix
 
@@ -35,11 +35,10 @@ async def late_append(fleet: Fleet, *, epoch: int | None = None, prev: str | Non
     `prev` that makes it an orphan."""
     topics = await records(fleet.settings)
     for number, log in topics["workflow.events"].items():
-        last = {}
+        last, reader = {}, Reader(number, fleet.settings.workflow_partitions)
         for record in log:
-            event = readable(record.value)
-            if event is not None and event["type"] != "PartitionTaken":
-                last[event["subject"]] = (event, digest(record.value or b""))
+            if not reader.take(record.value) and reader.event["type"] != "PartitionTaken":
+                last[reader.event["subject"]] = (reader.event, digest(record.value or b""))
         values = [
             encode(
                 "StepSucceeded",
