@@ -1,6 +1,6 @@
 # `make demo` shows a workflow run; `make tests` runs every test. Both need Python >= 3.11, make and a network.
 
-.PHONY: setup demo run tests lint format bench up down logs clean
+.PHONY: setup demo run tests faults faults-long lint format bench up down logs clean
 .DEFAULT_GOAL := demo
 
 # The first of these that is new enough; `make PYTHON=…` chooses another one.
@@ -33,6 +33,12 @@ run: setup
 
 tests: setup
 	@$(BIN)/pytest --cov --cov-fail-under=$(COVERAGE_MIN) $(ARGS)
+
+faults: setup
+	@$(BIN)/python -m tests.harness --runs 2000 --faults 30 --json faults.json $(ARGS)
+
+faults-long: setup
+	@$(BIN)/python -m tests.harness --runs 10000 --faults 200 --at-once 2 --json faults.json $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .
