@@ -11,6 +11,7 @@ import orjson
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from api.definition_bounds import bound_errors
 from api.errors import BodyInvalid, FieldError
 from api.starts import escape
 from schemas import templates
@@ -34,14 +35,14 @@ _SLUG: Final = re.compile(r"[^a-z0-9]+")
 
 def read_definition(body: JSON, settings: Settings) -> dict[str, Any]:
     """The definition that `body` describes, checked, with an id. Raises BodyInvalid (all mistakes), TooLarge."""
-    errors = list(_template_errors(body))
+    bounds = list(bound_errors(body, settings))
+    errors = [*bounds, *_template_errors(body, settings.workflow_expression_bytes_max)]
     try:
         posted = NewDefinition.model_validate(body)
     except ValidationError as invalid:
-        raise BodyInvalid([*_field_errors(invalid.errors()), *errors]) from None
-    if len(posted.steps) > settings.workflow_steps_max:
-        detail = f"{len(posted.steps)} steps; at most {settings.workflow_steps_max} (setting WORKFLOW_STEPS_MAX)"
-        errors.append(FieldError("/steps", "too_many", detail, settings.workflow_steps_max))
+        told = {error.pointer for error in bounds}
+        fields = [error for error in _field_errors(invalid.errors()) if error.pointer not in told]
+        raise BodyInvalid([*fields, *errors]) from None
     if errors:
         raise BodyInvalid(errors)
     definition = {**posted.dump(), "id": posted.id or id_from_name(posted.name)}
@@ -90,7 +91,7 @@ def _pointer(loc: tuple[int | str, ...]) -> str:
     return "".join(f"/{escape(str(part))}" for part in parts)
 
 
-def _template_errors(body: JSON) -> Iterator[FieldError]:
+def _template_errors(body: JSON, bytes_max: int) -> Iterator[FieldError]:
     """Texts of the steps' configs whose `${…}` cannot be read or compiled."""
     steps = body.get("steps") if isinstance(body, dict) else None
     looked_at = 0
@@ -101,16 +102,17 @@ def _template_errors(body: JSON) -> Iterator[FieldError]:
                 if looked_at > EXPRESSIONS_MAX:
                     yield FieldError(pointer, "too_many", f"more than {EXPRESSIONS_MAX} expressions", EXPRESSIONS_MAX)
                     return
-                yield from _text_errors(pointer, text)
+                yield from _text_errors(pointer, text, bytes_max)
 
 
-def _text_errors(pointer: str, text: str) -> Iterator[FieldError]:
+def _text_errors(pointer: str, text: str, bytes_max: int) -> Iterator[FieldError]:
     if "${" not in text:
         return
     try:
-        sources = templates.expressions(text)
+        sources = templates.expressions(text, bytes_max)
     except TemplateRefused as refused:
-        yield FieldError(pointer, "template_refused", refused.detail, templates.EXPRESSION_BYTES_MAX)
+        setting = "" if refused.limit is None else " (setting WORKFLOW_EXPRESSION_BYTES_MAX)"
+        yield FieldError(pointer, "template_refused", refused.detail + setting, refused.limit)
         return
     for source in sources:
         problem = check(source)

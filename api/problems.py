@@ -259,6 +259,21 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "body_refused": _elsewhere(
         "Webhook's answer refused", "A step got an answer that it cannot keep.", "See the run's `error`."
     ),
+    "address_denied": _elsewhere(
+        "Address denied",
+        "A webhook's host is not public, or resolves to an address that is not; it was not called.",
+        "If it shall be called, name it in WEBHOOK_ALLOW of the workers and start the run again.",
+    ),
+    "secret_unknown": _elsewhere(
+        "Secret unknown",
+        "A step refers to a secret that its worker does not have.",
+        "Set WORKFLOW_SECRET_<NAME> for the workers, or put a file with the secret's name into WORKFLOW_SECRETS_DIR.",
+    ),
+    "secret_unusable": _elsewhere(
+        "Secret unusable",
+        "A secret is empty, cannot be read, or is no key where one is needed to sign with.",
+        "See the run's `error`, and mend the secret; nothing needs to be started again for it.",
+    ),
     "embedded_part_missing": _elsewhere(
         "Part missing", "A package of the embedded servers is not installed.", "Run `make setup`."
     ),

@@ -14,6 +14,7 @@ from ops import home
 from ops.errors import NoPlatform
 from schemas.errors import BadSetting
 from schemas.settings import Settings
+from streams.secret_values import PREFIX
 
 ELSEWHERE: Final = ("WORKFLOW_URL", "KAFKA_", "POSTGRES_")
 """Variables that begin so name a platform which no folder of ours knows."""
@@ -46,8 +47,9 @@ def of_platform(folder: Path | None) -> Settings:
 
 
 def warn_of_unknown(say: Callable[[str], None]) -> None:
-    """Tell of WORKFLOW_* variables that are no settings: most are misspelt ones."""
+    """Tell of WORKFLOW_* variables that are no settings: most are misspelt ones. Secrets have names of their own."""
     known = {name.upper() for name in Settings.model_fields}
-    for variable in sorted(name for name in os.environ if name.startswith("WORKFLOW_") and name not in known):
+    named = sorted(name for name in os.environ if name.startswith("WORKFLOW_") and not name.startswith(PREFIX))
+    for variable in (name for name in named if name not in known):
         near = difflib.get_close_matches(variable, known, 1)
         say(f"{variable} is no setting" + (f"; did you mean {near[0]}?" if near else ""))

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +17,11 @@ from ops import config, tables, watch
 from ops import home as homes
 from ops.client import Client, Exit
 from ops.options import home_option
-from ops.platform_commands import echo_receiver, interrupt_on_signals, say, stop_event
+from ops.platform_commands import allowing, echo_receiver, interrupt_on_signals, say, stop_event
+from ops.ports import LOOPBACK, is_free
 from ops.up import Options, platform
 from schemas.settings import Settings
+from streams.allowed import AllowList
 
 TIMEOUT_S: Final = 60.0
 
@@ -50,6 +53,17 @@ SAMPLE: Final = {
 }
 """Three steps: ask a service, wait, and tell it what it answered."""
 
+SAMPLE_THAT_WAITS: Final = {
+    "id": "patience",
+    "name": "Patience",
+    "description": "Waits, and waits again.",
+    "steps": [
+        {"name": "wait", "type": "delay", "config": {"duration": "500ms"}},
+        {"name": "wait_again", "type": "delay", "config": {"duration": "${payload.seconds}"}},
+    ],
+}
+"""For a platform whose webhooks may not reach this machine."""
+
 
 @click.command()
 @home_option
@@ -59,14 +73,19 @@ def demo(home: Path | None) -> None:
     It uses the platform that runs, or starts one and stops it afterwards.
     """
     with ExitStack() as stack:
-        settings = stack.enter_context(_running(home))
-        echo = stack.enter_context(echo_receiver(0))
+        settings, receiver = stack.enter_context(_running(home))
         client = stack.enter_context(Client(settings.workflow_url))
-        defined = client.apply(orjson.dumps(SAMPLE)).body
+        if receiver is None:
+            say(
+                "\n  Webhooks of the platform that runs may not reach this machine (workflow up --echo-port 8002 allows"
+            )
+            say("  it): this demo calls nobody.")
+        sample = SAMPLE if receiver is not None else SAMPLE_THAT_WAITS
+        defined = client.apply(orjson.dumps(sample)).body
         say(
             f"\n  Defined {defined['id']} version {defined['version']}: {', '.join(s['name'] for s in defined['steps'])}"
         )
-        payload = orjson.dumps({"name": "world", "service": echo.url})
+        payload = orjson.dumps({"seconds": 0.5} if receiver is None else {"name": "world", "service": receiver})
         started = client.trigger(defined["id"], payload).body
         say(f"  Triggered run {started['run_id']} with {payload.decode()}\n")
         ended = watch.follow(
@@ -77,25 +96,43 @@ def demo(home: Path | None) -> None:
             timeout_s=TIMEOUT_S,
         ).body
         say(f"\n  {ended['status']} in {tables.took(ended)}")
-        if ended["status"] == "SUCCESS":
+        if ended["status"] == "SUCCESS" and receiver is not None:
             say(f"  The service heard: {ended['results']['thank']['body']['body']['heard']}\n")
     sys.exit(watch.exit_code(ended) if ended["status"] in watch.ENDED else Exit.ENDED_BADLY)
 
 
 @contextmanager
-def _running(home: Path | None) -> Iterator[Settings]:
-    """The settings of the platform that is meant; one is started if none runs."""
+def _running(home: Path | None) -> Iterator[tuple[Settings, str | None]]:
+    """The settings of the platform that is meant, and where its webhooks may go; one is started if none runs."""
     given = config.load(**({} if home is None else {"workflow_home": home}))
     if "workflow_url" in given.model_fields_set or homes.is_taken(given.workflow_home):
-        yield config.of_platform(home)
+        settings = config.of_platform(home)
+        with _receiver(settings) as receiver:
+            yield settings, receiver
         return
     stop, end = stop_event(), threading.Event()
-    with platform(given, Options(), say, stop) as running:
+    with echo_receiver(0) as echo, platform(allowing(given, echo.port), Options(), say, stop) as running:
         watching = threading.Thread(target=running.run, args=(end,))
         watching.start()
         interrupt_on_signals()
         try:
-            yield running.settings
+            yield running.settings, echo.url
         finally:
             end.set()
             watching.join()
+
+
+@contextmanager
+def _receiver(settings: Settings) -> Iterator[str | None]:
+    """A receiver that the platform's webhooks may reach: the one of `workflow up --echo-port`, else one on a port that it allows."""
+    here = ip_address(LOOPBACK)
+    entries = AllowList.parse(settings.webhook_allow).entries
+    ports = (entry.port for entry in entries if entry.network is not None and here in entry.network)
+    port = next(filter(None, ports), None)
+    if port is None:
+        yield None
+    elif is_free(port):
+        with echo_receiver(port) as echo:
+            yield echo.url
+    else:
+        yield f"http://{LOOPBACK}:{port}"

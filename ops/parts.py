@@ -14,6 +14,7 @@ from ops.home import Role
 from ops.process import Child
 from ops.reaper import Reaper
 from schemas.settings import Settings
+from streams.secret_values import PREFIX
 
 PROBE_WITHIN_S: Final = 2.0
 ROOT: Final = Path(__file__).parent.parent
@@ -38,7 +39,10 @@ class OwnPart:
         return f"http://{self._host}:{self._port}"
 
     def launch(self) -> None:
-        self.child.launch(command(self.role), env=environment(self._settings), cwd=Path.cwd())
+        env = environment(self._settings)
+        if self.role != "worker":  # nobody else needs to know secrets
+            env = {name: value for name, value in env.items() if not name.startswith(PREFIX)}
+        self.child.launch(command(self.role), env=env, cwd=Path.cwd())
 
     def ready(self) -> bool:
         """Whether it says that it has started."""

@@ -54,7 +54,7 @@ def up(home: Path | None, port: int | None, apis: int, workers: int, projectors:
     stop = stop_event()
     with ExitStack() as stack:
         if echo_port is not None:
-            stack.enter_context(echo_receiver(echo_port))
+            settings = allowing(settings, stack.enter_context(echo_receiver(echo_port)).port)
         options = Options(port=port, apis=apis, workers=workers, projectors=projectors)
         running = stack.enter_context(platform(settings, options, say, stop))
         if echo_port is not None:
@@ -69,6 +69,12 @@ def up(home: Path | None, port: int | None, apis: int, workers: int, projectors:
 def _settings_of_up(home: Path | None) -> Settings:
     config.warn_of_unknown(lambda text: click.echo(f"workflow: {text}", err=True))
     return config.load(**({} if home is None else {"workflow_home": home}))
+
+
+def allowing(settings: Settings, port: int) -> Settings:
+    """The settings with a receiver on this port of the loopback among those that webhooks may reach."""
+    entries = (settings.webhook_allow, f"localhost:{port}", f"{LOOPBACK}:{port}")
+    return settings.model_copy(update={"webhook_allow": ",".join(filter(None, entries))})
 
 
 def _command(command: str, home: Path | None) -> str:

@@ -15,6 +15,7 @@ from projections.stores import open_store
 from schemas.errors import BrokerAway
 from schemas.ports import TP, Producer
 from schemas.settings import Settings
+from streams.allowed import AllowList
 from streams.catalog_reader import CatalogReader
 from streams.clock import WorkerClock
 from streams.evaluator import RunEvaluator
@@ -23,9 +24,10 @@ from streams.kafka import LogReader
 from streams.outlet import MakeProducer, Outlet
 from streams.producer import LogProducer
 from streams.resolver import Resolver
+from streams.secret_values import SecretValues
 from streams.steps import StepEffects
 from streams.topics import delete_decided, ensure_topics
-from streams.webhook import new_client
+from streams.webhook_client import new_client, proxy_of
 from streams.worker import Parts, Worker
 
 log = logging.getLogger(__name__)
@@ -36,11 +38,21 @@ OWNERSHIP_S = 2.0
 
 async def worker(settings: Settings, stop: asyncio.Event) -> int:
     """Run one worker until `stop`; 0, or the code of what ended it."""
+    client = new_client(
+        connections_max=settings.workflow_effects_max,
+        allowed=AllowList.parse(settings.webhook_allow),
+        proxy=proxy_of(settings.webhook_proxy),
+    )
+    secrets = SecretValues.of(settings.workflow_secrets_dir)
     store = open_store(settings)
     reader = LogReader(settings)
     catalog = CatalogReader(settings, clock=clock)
-    client = new_client(connections_max=settings.workflow_effects_max)
-    evaluator = RunEvaluator(ApartEvaluator())
+    evaluator = RunEvaluator(
+        ApartEvaluator(
+            deadline_s=settings.workflow_expression_timeout_s,
+            values_bytes_max=settings.workflow_expression_values_bytes_max,
+        )
+    )
     member: list[Worker] = []
     outlet = Outlet(_producers(settings), lambda: member[0].lost_producer())  # noqa: PLW0108 - made below
     try:
@@ -52,9 +64,11 @@ async def worker(settings: Settings, stop: asyncio.Event) -> int:
             return 0
         effects = StepEffects(
             client,
+            secrets,
             limit=settings.workflow_effects_max,
             timeout_s=settings.workflow_step_timeout_s,
             result_bytes_max=settings.workflow_result_bytes_max,
+            cut=settings.workflow_result_overflow == "cut",
         )
         own_clock = WorkerClock()
         resolver = Resolver(catalog, own_clock, wait_s=settings.workflow_definition_wait_s)

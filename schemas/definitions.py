@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from schemas import durations, templates
-from schemas.identity import STEP_NAME, WORKFLOW_ID
+from schemas import durations, templates, webhooks
+from schemas.identity import SECRET_NAME, STEP_NAME, WORKFLOW_ID
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Template = Annotated[str, StringConstraints(pattern=r"\$\{")]
@@ -23,6 +23,12 @@ def _duration(value: object) -> object:
             'a duration is a number of seconds or a text such as "50ms", "2s", "1d"'
         )
     durations.seconds(value)
+    return value
+
+
+def _without_secrets(value: str) -> str:
+    if templates.secrets(value):
+        raise ValueError("a secret cannot stand here, only in url, headers and body of a webhook")
     return value
 
 
@@ -54,33 +60,50 @@ class DelayConfig(_Frozen):
     @field_validator("duration", mode="before")
     @classmethod
     def _known(cls, value: object) -> object:
-        return _duration(value)
+        return _without_secrets(value) if isinstance(value, str) and "${" in value else _duration(value)
 
 
 class WebhookConfig(_Frozen):
-    """Call `url`. Any text may hold expressions `${ … }`."""
+    """Call `url`. Any text but `sign_with` may hold expressions `${ … }`, and any but `method` references to secrets."""
 
     url: str = Field(min_length=1, max_length=8192)
     method: str = Field("POST", min_length=1, max_length=4096)
-    headers: dict[str, str] = Field(default_factory=dict, max_length=100)
+    headers: dict[str, str] = Field(default_factory=dict, max_length=webhooks.HEADERS_MAX)
     body: Any = None
+    sign_with: str | None = Field(None, description="the secret with which requests are signed, by Standard Webhooks")
 
     @field_validator("url")
     @classmethod
     def _http(cls, value: str) -> str:
-        if "${" not in value and not value.lower().startswith(("http://", "https://")):
-            raise ValueError(f"{value[:100]!r} is not http or https; did you mean http://… or https://…?")
+        problem = None if "${" in value else webhooks.url_problem(value)
+        if problem is not None:
+            raise ValueError(problem)
         return value
 
     @field_validator("method")
     @classmethod
     def _verb(cls, value: str) -> str:
-        if "${" not in value and value.upper() not in METHODS:
-            raise ValueError(f"one of {', '.join(METHODS)} is needed")
+        if "${" in value:
+            return _without_secrets(value)
+        if value.upper() not in webhooks.METHODS:
+            raise ValueError(f"one of {', '.join(webhooks.METHODS)} is needed")
         return value
 
+    @field_validator("headers")
+    @classmethod
+    def _sendable(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            problem = webhooks.header_problem(name, "" if "${" in text else text)
+            if problem is not None:
+                raise ValueError(f"{name[:100]!r}: {problem}")
+        return value
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    @field_validator("sign_with")
+    @classmethod
+    def _secret(cls, value: str | None) -> str | None:
+        if value is not None and not SECRET_NAME.match(value):
+            raise ValueError("the name of a secret is a letter or _ and then up to 63 letters, digits or _")
+        return value
 
 
 class _Step(_Frozen):

@@ -45,7 +45,9 @@ def _bounded(value: float, written: str) -> float:
     if not value >= 0:  # NaN as well
         raise ValueError(f"a duration is 0 or longer, not {written}")
     if value > DURATION_MAX_S:
-        raise ValueError(f"{written} is longer than the longest duration, 10 years (3650d)")
+        raise ValueError(
+            f"{written} is longer than the longest duration, 10 years (3650d); WORKFLOW_DELAY_MAX_S cannot allow more"
+        )
     return float(value)
 
 

@@ -15,12 +15,16 @@ ATTEMPTS, INITIAL, FACTOR, LONGEST = 5, 1, 2.0, 60
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """A step: `expressions` are the distinct sources in its config; `delay_s` is set when a delay needs none."""
+    """A step: `expressions` are the distinct sources in its config; `delay_s` is set when a delay needs none.
+
+    With `secrets`, the names that its config refers to, the config is a template still when the step is carried out.
+    """
 
     name: str
     type: str
     config: dict[str, Any]
     expressions: tuple[str, ...]
+    secrets: tuple[str, ...]
     delay_s: float | None
     timeout_s: float | None
     max_attempts: int
@@ -57,12 +61,13 @@ def plan_of(definition: dict[str, Any] | None) -> Plan:
 
 def _step(step: dict[str, Any]) -> StepPlan:
     config, retry, timeout = step["config"], step.get("retry", {}), step.get("timeout")
-    sources = templates.expressions(config)
+    sources, secrets = templates.expressions(config), templates.secrets(config)
     return StepPlan(
         name=step["name"],
         type=step["type"],
-        config=config if sources else templates.render(config, {}),  # type: ignore[arg-type]
+        config=config if sources or secrets else templates.render(config, {}),  # type: ignore[arg-type]
         expressions=sources,
+        secrets=secrets,
         delay_s=durations.seconds(config["duration"]) if step["type"] == "delay" and not sources else None,
         timeout_s=None if timeout is None else durations.seconds(timeout),
         max_attempts=retry.get("max_attempts", ATTEMPTS),

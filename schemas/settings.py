@@ -10,6 +10,9 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.durations import DURATION_MAX_S
+from schemas.templates import EXPRESSION_BYTES_MAX
+
 
 @dataclass(frozen=True, slots=True)
 class Topics:
@@ -44,6 +47,8 @@ class Settings(BaseSettings):
     postgres_db: str = "workflow"
     api_host: str = "127.0.0.1"
     api_port: int = Field(8001, ge=0, le=65535)
+    webhook_allow: str = ""
+    webhook_proxy: str = Field("", repr=False)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "text"
 
@@ -74,6 +79,7 @@ class Settings(BaseSettings):
     )
     workflow_definition_wait_s: float = Field(30.0, ge=0)
     workflow_step_timeout_s: float = Field(30.0, gt=0, description="default timeout of one webhook attempt")
+    workflow_secrets_dir: str = ""
     workflow_projector_batch_max: int = Field(20_000, ge=1)
     workflow_command_retention_days: float = Field(7.0, ge=0)
 
@@ -83,8 +89,15 @@ class Settings(BaseSettings):
     workflow_payload_bytes_max: int = Field(512 * 1024, ge=2)
     workflow_definition_bytes_max: int = Field(256 * 1024, ge=256)
     workflow_result_bytes_max: int = Field(256 * 1024, ge=256, description="bytes of one step's result")
+    workflow_result_overflow: Literal["fail", "cut"] = "fail"
     workflow_record_bytes_max: int = Field(1_000_000, ge=64 * 1024, description="bytes of one Kafka record")
     workflow_steps_max: int = Field(200, ge=1)
+    workflow_name_chars_max: int = Field(200, ge=1, le=200)
+    workflow_description_chars_max: int = Field(10_000, ge=0, le=10_000)
+    workflow_delay_max_s: float = Field(DURATION_MAX_S, ge=0, le=DURATION_MAX_S)
+    workflow_expression_bytes_max: int = Field(4_096, ge=16, le=EXPRESSION_BYTES_MAX)
+    workflow_expression_timeout_s: float = Field(5.0, gt=0, description="of the expressions of one step together")
+    workflow_expression_values_bytes_max: int = Field(1_000_000, ge=1024, description="values of one step together")
     workflow_batch_items_max: int = Field(10_000, ge=1)
     workflow_page_items_max: int = Field(500, ge=1)
     workflow_position_wait_s: float = Field(10.0, ge=0, description="longest wait of a read for its min_position")

@@ -3,6 +3,7 @@
 `"${payload.total}"`, a text that is one whole expression, becomes the value itself, whatever its type.
 `"Order ${payload.id}"` becomes text: a string as it is, every other value as compact JSON.
 `"$${x}"` is the text `${x}`. Keys of objects are left as they are.
+`"${secrets.NAME}"` is no expression but a reference, which `deferred` leaves standing and `revealed` replaces.
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from schemas.errors import WorkflowError
+from schemas.identity import SECRET_NAME
 from schemas.jsontext import JSON, dumps
 
-EXPRESSION_BYTES_MAX: Final = 4_096
+EXPRESSION_BYTES_MAX: Final = 16_384
+"""What a setting may allow: compiling takes some 3 ms for each 1,000 bytes, and nothing else runs meanwhile."""
 Root: TypeAlias = Literal["payload", "steps", "run"]
 ROOTS: Final[tuple[Root, ...]] = ("payload", "steps", "run")
 _ROOT_OF: Final[dict[str, Root]] = {root: root for root in ROOTS}
+
+_SECRET: Final = re.compile(rf"secrets\.({SECRET_NAME.pattern})")
+_SECRET_FIRST: Final = re.compile(r"secrets\b")
+_ALONE: Final = (
+    "a secret stands by itself, as in `${secrets.NAME}`; a name is a letter or _ and then up to 63 letters, digits or _"
+)
+_DOLLARS_MAX: Final = 1_000
 
 _OPENING: Final = re.compile(r"(\$?)\$\{")
 _LITERAL: Final = r"""
@@ -38,25 +48,30 @@ _MENTION: Final = re.compile(
 class TemplateRefused(WorkflowError, ValueError):
     """{where}: {detail}"""
 
-    def __init__(self, pointer: str, detail: str) -> None:
-        """`pointer` (RFC 6901) leads to the text within the config."""
+    def __init__(self, pointer: str, detail: str, limit: int | None = None) -> None:
+        """`pointer` (RFC 6901) leads to the text within the config; `limit` is the bound that was passed, if any."""
         super().__init__(where=pointer or "the text", detail=detail)
-        self.pointer, self.detail = pointer, detail
+        self.pointer, self.detail, self.limit = pointer, detail, limit
 
 
 class _Expression(NamedTuple):
     source: str
 
+    @property
+    def secret(self) -> str | None:
+        """The name of the secret that it refers to."""
+        found = _SECRET.fullmatch(self.source)
+        return None if found is None else found[1]
 
-def expressions(config: object) -> tuple[str, ...]:
+
+def expressions(config: object, bytes_max: int = EXPRESSION_BYTES_MAX) -> tuple[str, ...]:
     """The distinct sources in all texts of `config`, in the order in which they stand. Raises TemplateRefused."""
-    found = (
-        part.source
-        for pointer, text in _texts(config, "")
-        for part in _parts(text, pointer)
-        if isinstance(part, _Expression)
-    )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(part.source for part in _found(config, bytes_max) if part.secret is None))
+
+
+def secrets(config: object) -> tuple[str, ...]:
+    """The distinct names of the secrets that `config` refers to, in the order in which they stand. Raises TemplateRefused."""
+    return tuple(dict.fromkeys(part.secret for part in _found(config) if part.secret is not None))
 
 
 def render(config: JSON, values: Mapping[str, JSON]) -> JSON:
@@ -70,6 +85,28 @@ def render(config: JSON, values: Mapping[str, JSON]) -> JSON:
             return {key: render(inner, values) for key, inner in config.items()}
         case _:
             return config
+
+
+def deferred(config: JSON, values: Mapping[str, JSON]) -> JSON:
+    """As `render`, and its references to secrets stay: a template again, in which nothing else is read as one.
+
+    Text that came from data has its `${` written as `$${`.
+    """
+    match config:
+        case str():
+            return _deferred_text(config, values)
+        case list():
+            return [deferred(inner, values) for inner in config]
+        case dict():
+            return {key: deferred(inner, values) for key, inner in config.items()}
+        case _:
+            return config
+
+
+def revealed(template: JSON, secrets: Mapping[str, str]) -> JSON:
+    """What `deferred` made, or a config without expressions, with the secrets put in; `secrets` by their names."""
+    values: dict[str, JSON] = {f"secrets.{name}": value for name, value in secrets.items()}
+    return render(template, {source: source.strip("'") for source in expressions(template)} | values)
 
 
 def mentions(source: str) -> tuple[tuple[Root, str | None], ...]:
@@ -92,8 +129,56 @@ def _render_text(text: str, values: Mapping[str, JSON]) -> JSON:
     return "".join(_spliced(values[part.source]) if isinstance(part, _Expression) else part for part in parts)
 
 
+def _deferred_text(text: str, values: Mapping[str, JSON]) -> JSON:
+    parts = list(_parts(text, ""))
+    if len(parts) == 1 and isinstance(parts[0], _Expression) and parts[0].secret is None:
+        return _escaped(values[parts[0].source])
+    written, plain = "", ""
+    for part in parts:
+        match part:
+            case str():
+                plain += part
+            case _Expression(source) if part.secret is None:
+                plain += _spliced(values[source])
+            case _Expression(source):
+                written += _before_reference(plain) + f"${{{source}}}"
+                plain = ""
+    return written + _escaped_text(plain)
+
+
+def _escaped(value: JSON) -> JSON:
+    match value:
+        case str():
+            return _escaped_text(value)
+        case list():
+            return [_escaped(inner) for inner in value]
+        case dict():
+            return {key: _escaped(inner) for key, inner in value.items()}
+        case _:
+            return value
+
+
+def _escaped_text(text: str) -> str:
+    return text.replace("${", "$${")
+
+
+def _before_reference(text: str) -> str:
+    """The text as it is written before `${…}`: a `$` at its end would make an escape of that, so it becomes `${'$'}`."""
+    plain = text.rstrip("$")
+    dollars = len(text) - len(plain)
+    literals = ("$" * min(_DOLLARS_MAX, dollars - at) for at in range(0, dollars, _DOLLARS_MAX))
+    return _escaped_text(plain) + "".join(f"${{'{each}'}}" for each in literals)
+
+
 def _spliced(value: JSON) -> str:
     return value if isinstance(value, str) else dumps(value).decode()
+
+
+def _found(config: object, bytes_max: int = EXPRESSION_BYTES_MAX) -> Iterator[_Expression]:
+    for pointer, text in _texts(config, ""):
+        for part in _parts(text, pointer, bytes_max):
+            if isinstance(part, _Expression):
+                yield part
 
 
 def _texts(value: object, pointer: str) -> Iterator[tuple[str, str]]:
@@ -110,7 +195,7 @@ def _texts(value: object, pointer: str) -> Iterator[tuple[str, str]]:
             pass
 
 
-def _parts(text: str, pointer: str) -> Iterator[str | _Expression]:
+def _parts(text: str, pointer: str, bytes_max: int = EXPRESSION_BYTES_MAX) -> Iterator[str | _Expression]:
     """The literal pieces, unescaped, and the expressions of a text, in order; no empty pieces."""
     at = 0
     while opening := _OPENING.search(text, at):
@@ -121,7 +206,7 @@ def _parts(text: str, pointer: str) -> Iterator[str | _Expression]:
             at = opening.end()
             continue
         end = _end(text, opening.end(), pointer)
-        yield _expression(text[opening.end() : end], pointer)
+        yield _expression(text[opening.end() : end], pointer, bytes_max)
         at = end + 1
     if at < len(text):
         yield text[at:]
@@ -147,11 +232,13 @@ def _end(text: str, start: int, pointer: str) -> int:
     raise TemplateRefused(pointer, f"`${{` at index {start - 2} is not closed by `}}`; write `$${{` for a plain `${{`")
 
 
-def _expression(source: str, pointer: str) -> _Expression:
+def _expression(source: str, pointer: str, bytes_max: int) -> _Expression:
     source = source.strip()
     if not source:
         raise TemplateRefused(pointer, "`${}` holds no expression; write `$${` for a plain `${`")
     size = len(source.encode())
-    if size > EXPRESSION_BYTES_MAX:
-        raise TemplateRefused(pointer, f"an expression of {size} bytes; the limit is {EXPRESSION_BYTES_MAX}")
+    if size > bytes_max:
+        raise TemplateRefused(pointer, f"an expression of {size} bytes; the limit is {bytes_max}", bytes_max)
+    if _SECRET_FIRST.match(source) and not _SECRET.fullmatch(source):
+        raise TemplateRefused(pointer, _ALONE)
     return _Expression(source)

@@ -12,12 +12,13 @@ from typing import Any, Final, assert_never
 
 from schemas import durations, templates
 from schemas.commands import CancelRun, TriggerRun
-from schemas.definitions import METHODS
+from schemas.durations import DURATION_MAX_S
 from schemas.effects import EffectFailed, EffectResult, EffectSucceeded
 from schemas.errors import WorkflowError
 from schemas.events import ErrorData, RunCompletedData, RunRequestedData, StepStartedData, time_s, time_text
 from schemas.plan import StepPlan
 from schemas.run import Run
+from schemas.webhooks import METHODS
 
 INTERRUPTIONS_MAX: Final = 20
 RETRY_AFTER_MAX_S: Final = 86_400.0
@@ -87,8 +88,14 @@ def decide(run: Run, given: Input, now: float) -> tuple[Draft, ...]:
             assert_never(given)
 
 
-def advance(run: Run, now: float, values: Mapping[str, Any] | None = None) -> tuple[Draft, ...] | Needs:
-    """The facts that follow from the run's state alone. `values`: of the expressions that were asked for, an ExpressionFault among them where one failed."""
+def advance(
+    run: Run, now: float, values: Mapping[str, Any] | None = None, *, delay_max_s: float = DURATION_MAX_S
+) -> tuple[Draft, ...] | Needs:
+    """The facts that follow from the run's state alone.
+
+    `values`: of the expressions that were asked for, an ExpressionFault among them where one failed.
+    `delay_max_s`: the longest delay that they may come to. What came of it stands in the event and is never asked again.
+    """
     if run.set_aside is not None:
         return ()
     match run.phase:
@@ -101,7 +108,7 @@ def advance(run: Run, now: float, values: Mapping[str, Any] | None = None) -> tu
         case "requested" | "ready":
             if run.pc >= len(run.plan.steps):
                 return (_completed(run, "SUCCESS", None),)
-            return _begin_step(run, now, values)
+            return _begin_step(run, now, values, delay_max_s)
         case _:
             assert_never(run.phase)
 
@@ -112,7 +119,7 @@ def due(run: Run) -> float | None:
 
 
 def effect_input(run: Run) -> dict[str, Any]:
-    """The config with which the open attempt runs."""
+    """The config with which the open attempt runs; for a step with secrets a template, in which only they are left."""
     config: dict[str, Any] = run.input if run.input is not None else run.plan.steps[run.pc].config
     return config
 
@@ -178,7 +185,9 @@ def _attempt_lost(run: Run) -> tuple[Draft, ...]:
     return (("StepFailed", {**about, "error": error}),)
 
 
-def _begin_step(run: Run, now: float, values: Mapping[str, Any] | None) -> tuple[Draft, ...] | Needs:
+def _begin_step(
+    run: Run, now: float, values: Mapping[str, Any] | None, delay_max_s: float
+) -> tuple[Draft, ...] | Needs:
     step = run.plan.steps[run.pc]
     if run.attempt or not step.expressions:
         return (_next_attempt(run, now),)
@@ -187,8 +196,8 @@ def _begin_step(run: Run, now: float, values: Mapping[str, Any] | None) -> tuple
     fault = next((value for value in values.values() if isinstance(value, ExpressionFault)), None)
     if fault is not None:
         return (_unstarted(step, fault.code, fault.message),)
-    config: Any = templates.render(step.config, values)
-    problem = _unfit(step.type, config)
+    config: Any = (templates.deferred if step.secrets else templates.render)(step.config, values)
+    problem = _unfit_delay(config, delay_max_s) if step.type == "delay" else _unfit_webhook(config)
     if problem is not None:
         return (_unstarted(step, "config_invalid", problem),)
     return (_next_attempt(run, now, config),)
@@ -209,16 +218,21 @@ def _next_attempt(run: Run, now: float, config: dict[str, Any] | None = None) ->
     return "StepStarted", data
 
 
-def _unfit(type_: str, config: dict[str, Any]) -> str | None:
-    """Why a config cannot be used after its expressions were replaced."""
-    if type_ == "delay":
-        try:
-            durations.seconds(config["duration"])
-        except (ValueError, TypeError) as error:
-            return f"config.duration: {error}"
-        return None
+def _unfit_delay(config: dict[str, Any], delay_max_s: float) -> str | None:
+    """Why a delay cannot be used after its expressions were replaced."""
+    try:
+        delay_s = durations.seconds(config["duration"])
+    except (ValueError, TypeError) as error:
+        return f"config.duration: {error}"
+    if delay_s > delay_max_s:
+        return f"config.duration: {delay_s:.15g} s; the limit is {delay_max_s:.15g} s (setting WORKFLOW_DELAY_MAX_S)"
+    return None
+
+
+def _unfit_webhook(config: dict[str, Any]) -> str | None:
+    """Why a webhook cannot be used after its expressions were replaced; of what secrets hide, the call will judge."""
     url, method, headers = config.get("url"), config.get("method", "POST"), config.get("headers", {})
-    if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
+    if not isinstance(url, str) or not (url.lower().startswith(("http://", "https://")) or templates.secrets(url)):
         return f"config.url: {str(url)[:200]!r} is not http or https"
     if not isinstance(method, str) or method.upper() not in METHODS:
         return f"config.method: one of {', '.join(METHODS)} is needed"

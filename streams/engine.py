@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any, Final
 
 from schemas.commands import CancelRun
+from schemas.durations import DURATION_MAX_S
 from schemas.effects import EffectResult
 from schemas.events import encode, encode_taken, partition_subject, time_text
 from schemas.identity import digest, home
@@ -49,6 +50,7 @@ class Limits:
     effects_max: int = 500
     held_max: int = 10_000
     depth_max: int = 32
+    delay_max_s: float = DURATION_MAX_S
 
 
 class Engine:
@@ -312,7 +314,7 @@ class Engine:
             self.values[run.id] = (run.pc, values)
         if values is None:
             return ()
-        drafts = advance(run, now, values)
+        drafts = advance(run, now, values, delay_max_s=self.limits.delay_max_s)
         assert not isinstance(drafts, Needs), "asked for values that were given"
         return drafts
 

@@ -8,7 +8,7 @@ from typing import Any
 from schemas.jsontext import JSON
 from schemas.run import Run
 from streams.decider import ExpressionFault
-from streams.expressions import ExpressionFailed, evaluate, heavy
+from streams.expressions import LIGHT_WORK_MAX, ExpressionFailed, evaluate, heavy
 from streams.expressions_apart import ApartEvaluator
 
 
@@ -17,11 +17,12 @@ class RunEvaluator:
 
     def __init__(self, apart: ApartEvaluator) -> None:
         self._apart = apart
+        self._light_max = min(LIGHT_WORK_MAX, apart.values_bytes_max)
 
     def now(self, run: Run, expressions: Sequence[str]) -> Mapping[str, Any] | None:
         """The values, None when they may take long."""
         roots = _roots(run)
-        return None if heavy(expressions, roots) else _faults(evaluate(expressions, roots))
+        return None if heavy(expressions, roots, self._light_max) else _faults(evaluate(expressions, roots))
 
     async def later(self, run: Run, expressions: Sequence[str]) -> Mapping[str, Any]:
         """The values, within the evaluator's deadline."""

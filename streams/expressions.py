@@ -33,6 +33,7 @@ MESSAGE_CHARS_MAX: Final = 500
 _MULTIPLIES: Final = re.compile(r"\b(?:all|exists|exists_one|filter|map|contains)\b")
 _MATCHES: Final = re.compile(r"\bmatches\b")
 _HINT: Final = 'expressions read payload, steps and run; a name with a dash is written steps["a-b"]'
+_SECRETS_HINT: Final = "expressions cannot read secrets: write ${secrets.NAME} by itself, as a part of the text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,10 @@ def evaluate(sources: Iterable[str], roots: Roots) -> dict[str, JSON | Expressio
     return {source: _evaluate(source, data) for source in sources}
 
 
-def heavy(sources: Iterable[str], roots: Roots) -> bool:
+def heavy(sources: Iterable[str], roots: Roots, work_max: int = LIGHT_WORK_MAX) -> bool:
     """Whether evaluating the sources may take long or much memory, by what they read and how often they go through it.
 
+    `work_max`: bytes that all values made on the way may have together, by an upper estimate.
     A list as long as W, of values that are as large as W, gives values of W² bytes with one `map` and W³ with two of
     them, whether nested or chained; W is the text of the expression and what it reads, once for each time.
     """
@@ -69,8 +71,8 @@ def heavy(sources: Iterable[str], roots: Roots) -> bool:
         if _MATCHES.search(source) or any(_longest(value) > LIGHT_ITEMS_MAX for value in data.values()):
             return True
         width = len(source) + max(1, len(named)) * len(jsontext.dumps(data))
-        work += min(width, LIGHT_WORK_MAX + 1) ** (1 + len(_MULTIPLIES.findall(source)))
-        if work > LIGHT_WORK_MAX:
+        work += min(width, work_max + 1) ** (1 + len(_MULTIPLIES.findall(source)))
+        if work > work_max:
             return True
     return False
 
@@ -173,6 +175,8 @@ def _plain_words(message: str) -> str:
         where = f" (line {position[1]}, column {position[2]})" if int(position[1]) > 0 else ""
         text = text.replace(" (in container '')", "")[:MESSAGE_CHARS_MAX] + where
     text = text[: MESSAGE_CHARS_MAX + 40]
+    if "undeclared reference to 'secrets'" in text:
+        return _SECRETS_HINT
     return f"{text}; {_HINT}" if "undeclared reference" in text else text
 
 

@@ -17,6 +17,7 @@ import orjson
 from schemas.jsontext import JSON
 from streams.expressions import ExpressionFailed, Roots, narrowed
 from streams.expressions_child import READY, frame
+from streams.secret_values import PREFIX
 
 DEADLINE_S: Final = 5.0
 VALUES_BYTES_MAX: Final = 1_000_000
@@ -39,7 +40,7 @@ class ApartEvaluator:
     def __init__(
         self, *, processes: int = 2, deadline_s: float = DEADLINE_S, values_bytes_max: int = VALUES_BYTES_MAX
     ) -> None:
-        self._deadline_s, self._values_bytes_max = deadline_s, values_bytes_max
+        self.values_bytes_max, self._deadline_s = values_bytes_max, deadline_s
         self._idle: list[Process] = []
         self._turns = asyncio.Semaphore(processes)
         self._closed = False
@@ -55,7 +56,7 @@ class ApartEvaluator:
                 "sources": sources,
                 "roots": narrowed(sources, roots),
                 "deadline_s": self._deadline_s,
-                "bytes_max": self._values_bytes_max,
+                "bytes_max": self.values_bytes_max,
             }
         )
         async with self._turns:
@@ -108,7 +109,7 @@ class ApartEvaluator:
             async with asyncio.timeout(self._deadline_s):
                 answers: _Answers = orjson.loads(await _exchange(process, request))
         except TimeoutError:
-            return f"it took longer than {self._deadline_s:g} s"
+            return f"it took longer than {self._deadline_s:g} s (setting WORKFLOW_EXPRESSION_TIMEOUT_S)"
         except (OSError, EOFError):
             return _loss(await process.wait())
         return answers
@@ -126,9 +127,10 @@ def _loss(code: int) -> str:
 async def _start() -> Process:
     """A process that said that it is ready. OSError, EOFError or TimeoutError when there is none to be had."""
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "streams.expressions_child",
-        stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={**os.environ, "PYTHONPATH": path},
+        stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={**environ, "PYTHONPATH": path},
     )  # fmt: skip
     try:
         async with asyncio.timeout(_START_S):

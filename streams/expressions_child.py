@@ -74,7 +74,10 @@ def _write(body: bytes) -> None:
 
 
 def _too_large(size: int, bytes_max: int) -> str:
-    return f"its value has {size} bytes; the values of one step may have {bytes_max} together"
+    return (
+        f"its value has {size} bytes; the values of one step may have {bytes_max} together "
+        "(setting WORKFLOW_EXPRESSION_VALUES_BYTES_MAX)"
+    )
 
 
 if __name__ == "__main__":

@@ -11,15 +11,27 @@ import httpx
 from schemas.effects import EffectResult
 from schemas.run import Run
 from streams.effects import EffectKey, EffectRunner
-from streams.webhook import WebhookRequest, call
+from streams.secret_values import SecretValues
+from streams.webhook import call
+from streams.webhook_request import WebhookRequest
 
 
 class StepEffects:
     """Webhooks with one pooled client. After `drain` began nothing new is started: the next owner finds the attempt open."""
 
-    def __init__(self, client: httpx.AsyncClient, *, limit: int, timeout_s: float, result_bytes_max: int) -> None:
-        self._timeout_s, self._result_bytes_max = timeout_s, result_bytes_max
-        self._runner = EffectRunner[WebhookRequest](limit, partial(call, client), self._ended)
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        secrets: SecretValues,
+        *,
+        limit: int,
+        timeout_s: float,
+        result_bytes_max: int,
+        cut: bool,
+    ) -> None:
+        """`cut`: a result over `result_bytes_max` is cut, and does not fail its step."""
+        self._timeout_s, self._result_bytes_max, self._cut = timeout_s, result_bytes_max, cut
+        self._runner = EffectRunner[WebhookRequest](limit, partial(call, client, secrets=secrets), self._ended)
         self._done: dict[EffectKey, Callable[[EffectResult], None]] = {}
         self._keys: dict[str, EffectKey] = {}
         self._draining = False
@@ -38,6 +50,8 @@ class StepEffects:
             idempotency_key=f"{run.id}/{step.name}",
             timeout_s=self._timeout_s if step.timeout_s is None else step.timeout_s,
             response_bytes_max=self._result_bytes_max,
+            cut=self._cut,
+            templated=bool(step.secrets),
         )
         key = EffectKey(run.id, step.name, run.attempt)
         self._done[key], self._keys[run.id] = done, key

@@ -92,6 +92,7 @@ class Worker:
                 effects_max=settings.workflow_effects_max,
                 held_max=settings.workflow_held_commands_max,
                 depth_max=settings.workflow_json_depth_max,
+                delay_max_s=settings.workflow_delay_max_s,
             ),
         )
         self.mismatches: dict[int, LogMismatch] = {}

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
@@ -122,12 +123,17 @@ class Asked(NamedTuple):
     run: str | None
 
 
+def reaching(settings: Settings, receiver: str) -> Settings:
+    """Settings of workers whose webhooks may go to this URL's host and port, and nowhere else on this machine."""
+    return settings.model_copy(update={"webhook_allow": urlsplit(receiver).netloc})
+
+
 class Fleet:
     """All processes of one test, the receiver of its webhooks, and the client's journal of what was accepted."""
 
     def __init__(self, settings: Settings, folder: Path, receiver: str, journal: Path) -> None:
         """`receiver`: the URL of the target of webhooks; `journal`: the file in which it notes each request."""
-        self.settings, self.folder, self.receiver, self._journal = settings, folder, receiver, journal
+        self.settings, self.folder, self.receiver, self._journal = reaching(settings, receiver), folder, receiver, journal
         self.members: list[Member] = []
         self.accepted: dict[str, Start] = {}
         """run id → what was asked for, of every start that was answered with 202"""

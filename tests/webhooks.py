@@ -12,10 +12,20 @@ import orjson
 
 from schemas.effects import EffectFailed, EffectResult, EffectSucceeded
 from schemas.jsontext import JSON
-from streams.webhook import ERROR_BODY_BYTES_MAX, WebhookRequest, call
+from streams.allowed import AllowList
+from streams.webhook import ERROR_BODY_BYTES_MAX, call
+from streams.webhook_client import new_client
+from streams.webhook_request import WebhookRequest
 
 BYTES_MAX = 10_000
+LOOPBACK = AllowList.parse("127.0.0.1,localhost")
+"""The receivers of tests listen there."""
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def client_of_tests(connections_max: int = 2) -> httpx.AsyncClient:
+    """A client that may call this machine."""
+    return new_client(connections_max=connections_max, allowed=LOOPBACK)
 
 
 def configured(config: dict[str, JSON], timeout_s: float = 5.0) -> WebhookRequest:

@@ -20,7 +20,9 @@ WAIT_S = 30.0
 
 
 def platform_settings(kafka: str, dsn: str, name: str, folder: Any) -> Settings:
-    return make_settings(kafka, dsn, f"{name}.", folder).model_copy(update={"workflow_partitions": 4})
+    return make_settings(kafka, dsn, f"{name}.", folder).model_copy(
+        update={"workflow_partitions": 4, "webhook_allow": "127.0.0.1:1"}
+    )
 
 
 def delay(name: str, duration: float | str = 0) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ops.ports import LOOPBACK, free_port
 from ops.reaper import Reaper
 from schemas.settings import Settings
 from tests import workload
-from tests.fleet import Fleet, Member, until
+from tests.fleet import Fleet, Member, reaching, until
 from tests.harness import kinds, netns
 from tests.harness.forward import listen
 from tests.harness.proxy import KafkaProxy
@@ -130,9 +130,8 @@ class Stage(Fleet):
         from tests.conftest import make_settings
 
         made = make_settings(self.kafka.address, self.postgres.dsn, "", self.folder)
-        return made.model_copy(
-            update={"kafka_consumer_group": "workflow-workers", "workflow_projector_group": "projectors"}
-        )
+        groups = {"kafka_consumer_group": "workflow-workers", "workflow_projector_group": "projectors"}
+        return reaching(made.model_copy(update=groups), self.receiver)
 
     async def start_processes(self) -> None:
         """All of them, and the workflows."""

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from ops.client import Exit
+from ops.ports import free_port
 from ops.reaper import alive
 from tests import servers
 
@@ -39,7 +40,7 @@ IMPOSSIBLE = {
 
 def environment(**more: str) -> dict[str, str]:
     """Ours without any setting, so that every test begins with a platform of its own."""
-    settings = ("WORKFLOW_", "KAFKA_", "POSTGRES_", "STORAGE_", "API_")
+    settings = ("WORKFLOW_", "KAFKA_", "POSTGRES_", "STORAGE_", "API_", "WEBHOOK_")
     bare = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
     return {**bare, "PYTHONPATH": str(ROOT), **more}
 
@@ -201,12 +202,15 @@ def test_the_demo_ends_well_and_leaves_nothing(folder: Path) -> None:
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or [])]
 
 
-def test_the_demo_uses_the_platform_that_runs(folder: Path) -> None:
-    """A second one is not started beside it."""
-    with platform(folder / ".workflow"):
+@pytest.mark.parametrize("with_echo", [True, False])
+def test_the_demo_uses_the_platform_that_runs(folder: Path, with_echo: bool) -> None:
+    """A second one is not started beside it. It calls the receiver that the platform allows; where there is none, nobody."""
+    options = ("--echo-port", str(free_port())) if with_echo else ()
+    with platform(folder / ".workflow", *options):
         done = workflow("demo", folder=folder)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "ready" not in done.stdout
+        assert ("Hello, world!" in done.stdout) == with_echo
         assert len(processes(folder / ".workflow")) == 5
 
 

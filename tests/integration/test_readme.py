@@ -26,7 +26,7 @@ ROOT: Final = Path(__file__).parents[2]
 README: Final = (ROOT / "README.md").read_text()
 SUBSCRIBE: Final = (ROOT / "docs" / "subscribe.md").read_text()
 WITHIN_S: Final = 90
-SETTINGS: Final = ("WORKFLOW_", "KAFKA_", "POSTGRES_", "STORAGE_", "API_")
+SETTINGS: Final = ("WORKFLOW_", "KAFKA_", "POSTGRES_", "STORAGE_", "API_", "WEBHOOK_")
 SHELL: Final = """set -euo pipefail
 curl() { command curl --silent --show-error --fail-with-body --max-time 60 "$@"; }
 workflow() { "$PYTHON" -P -m ops "$@"; }

@@ -10,7 +10,9 @@ import pytest
 from ops.echo import Echo
 from schemas.effects import EffectFailed, EffectResult, EffectSucceeded
 from streams.effects import EffectKey, EffectRunner
-from streams.webhook import WebhookRequest, call, new_client
+from streams.webhook import call
+from streams.webhook_request import WebhookRequest
+from tests.webhooks import client_of_tests
 
 
 def key(number: int) -> EffectKey:
@@ -180,7 +182,7 @@ async def test_webhooks_run_side_by_side_up_to_the_limit() -> None:
         if len(results) == 30:
             done.set()
 
-    async with Echo() as echo, new_client(connections_max=10) as client:
+    async with Echo() as echo, client_of_tests(10) as client:
 
         async def carry_out(request: WebhookRequest) -> EffectResult:
             return await call(client, request)

@@ -15,13 +15,13 @@ import httpx
 import pytest
 
 from schemas.jsontext import DEPTH_MAX, JSON
-from streams.webhook import ERROR_BODY_BYTES_MAX, call, new_client
-from tests.webhooks import BYTES_MAX, answer, failure, http, output, request, sockets
+from streams.webhook import ERROR_BODY_BYTES_MAX, call
+from tests.webhooks import BYTES_MAX, answer, client_of_tests, failure, http, output, request, sockets
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with new_client(connections_max=2) as client:
+    async with client_of_tests() as client:
         yield client
 
 
