@@ -26,7 +26,7 @@ def test_public_addresses(address: str) -> None:
         ("127.0.0.1", "loopback"),
         ("127.255.255.254", "loopback"),
         ("::1", "loopback"),
-        ("0.0.0.0", "unspecified"),
+        ("0.0.0.0", "unspecified"),  # noqa: S104 - nothing is bound
         ("0.1.2.3", "unspecified"),
         ("::", "unspecified"),
         ("10.0.0.1", "private"),
