@@ -64,6 +64,15 @@ async def test_the_body_goes_as_its_kind(
     assert (sent.headers.get("content-type"), sent.body) == (content_type, body)
 
 
+async def test_other_characters_in_headers_and_paths(echo: Echo, client: httpx.AsyncClient) -> None:
+    """Go as UTF-8, so that no byte of them can be taken for a line break; in a path and a query they are percent-encoded."""
+    text = "für č\u010a\u2028 dich"
+    output(await call(client, request(f"{echo.url}/ä b\\c?q=č\\", headers={"X-Name": text})))
+    got = echo.received[-1]
+    assert got.headers["x-name"].encode("latin-1").decode() == text
+    assert (got.path, got.query) == ("/ä b\\c", {"q": "č\\"})
+
+
 async def test_every_attempt_has_the_same_idempotency_key(echo: Echo, client: httpx.AsyncClient) -> None:
     """The key is the caller's; a config cannot set it."""
     for _ in range(2):
@@ -81,6 +90,21 @@ async def test_every_attempt_has_the_same_idempotency_key(echo: Echo, client: ht
         ({"headers": {"Connection": "close"}}, "sets this header itself"),
         ({"headers": {"Transfer-Encoding": "chunked"}}, "sets this header itself"),
         ({"headers": {"Content-Length": "5"}}, "sets this header itself"),
+        ({"headers": {"keep-alive": "x"}}, "sets this header itself"),
+        ({"headers": {"TE": "trailers"}}, "sets this header itself"),
+        ({"headers": {"Upgrade": "h2c"}}, "sets this header itself"),
+        ({"headers": {"HTTP2-Settings": "x"}}, "sets this header itself"),
+        ({"headers": {"Expect": "100-continue"}}, "sets this header itself"),
+        ({"headers": {"Proxy-Anything": "x"}}, "sets this header itself"),
+        ({"headers": {"Content_Length": "5"}}, "sets this header itself"),
+        ({"headers": {"webhook-signature": "v1,x"}}, "sets this header itself"),
+        ({"headers": {"Webhook-Id": "x"}}, "sets this header itself"),
+        ({"headers": {"WEBHOOK_TIMESTAMP": "1"}}, "sets this header itself"),
+        ({"headers": {"Übel": "x"}}, "no header name"),
+        ({"headers": {"X:": "x"}}, "no header name"),
+        ({"headers": {"X": "a\nb"}}, "control character"),
+        ({"headers": {"X": "a\x7f"}}, "control character"),
+        ({"headers": {"X": None}}, "must be a text"),
         ({"headers": {"a b": "x"}}, "no header name"),
         ({"headers": {"": "x"}}, "no header name"),
         ({"headers": {"X\r\nY": "x"}}, "no header name"),
@@ -100,6 +124,21 @@ async def test_every_attempt_has_the_same_idempotency_key(echo: Echo, client: ht
         ({"url": "http://[::1/"}, "config.url"),
         ({"url": "http://x\r\ny/"}, "config.url"),
         ({"url": "http://127.0.0.1:99999/"}, "no port from 1"),
+        ({"url": "http://127.0.0.1:0/"}, "no port from 1"),
+        ({"url": "http://127.0.0.1:8x/"}, "no port from 1"),
+        ({"url": "http://:80/"}, "no host"),
+        ({"url": "http://user@127.0.0.1/"}, "user name"),
+        ({"url": "http://user:pass@127.0.0.1/"}, "user name"),
+        ({"url": "http://127.0.0.1\\@example.com/"}, "user name"),
+        ({"url": "http://127.0.0.1\\example.com/"}, "backslash"),
+        ({"url": "http://127.0.0.1/a\tb"}, "control character"),
+        ({"url": "http://127.0.0.1/a\nb"}, "control character"),
+        ({"url": "http://127.0.0.1/\x7f"}, "control character"),
+        ({"url": "  http://127.0.0.1/"}, "not http or https"),
+        ({"url": "http:///x"}, "no host"),
+        ({"url": "http:127.0.0.1"}, "not http or https"),
+        ({"body": "\ud800"}, "config.body"),
+        ({"body": {"a": "\ud800"}}, "config.body"),
         ({"url": ["http://x"]}, "config.url"),
         ({"url": None}, "config.url"),
     ],

@@ -215,6 +215,57 @@ async def test_an_answer_that_drips_is_late(client: httpx.AsyncClient, head: byt
     assert "within 0.2 s" in str(failed.error["message"])
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"],
+    ids=["continue", "hints"],
+)
+async def test_answers_before_the_answer_without_end_are_late(client: httpx.AsyncClient, piece: bytes) -> None:
+    """They cost time until the attempt's is over, and no memory."""
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with sockets(endless) as url:
+        assert failure(await call(client, request(url, timeout_s=0.3))).error["code"] == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X-Header: value\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"y" * 100),
+        (b"HTTP/1.1 200 ", b"O" * 100),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0" * 100),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;x=", b"y" * 100),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X-Trailer: y\r\n"),
+    ],
+    ids=["headers", "a header", "a reason", "a chunk's length", "a chunk's extension", "trailers"],
+)
+async def test_what_is_around_a_body_is_bounded(client: httpx.AsyncClient, head: bytes, piece: bytes) -> None:
+    """Headers, trailers and the edges of chunks without end are given up after 100 kB, long before the timeout."""
+    written, closed = 0, asyncio.Event()
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        writer.write(head)
+        with suppress(OSError):
+            while written < 64 << 20:
+                writer.write(piece * 100)
+                await writer.drain()
+                written += len(piece) * 100
+        closed.set()
+
+    async with sockets(endless) as url:
+        failed = failure(await call(client, request(url, timeout_s=30)))
+        await asyncio.wait_for(closed.wait(), 10)
+    assert (failed.error["code"], failed.retryable) == ("connection_failed", True)
+    assert written < 16 << 20
+
+
 async def test_an_error_counts_by_its_status_even_if_its_body_drips(client: httpx.AsyncClient) -> None:
     """A 404 whose body never ends is a 404, with what came of the body."""
 
