@@ -175,7 +175,7 @@ def _plain_words(message: str) -> str:
         where = f" (line {position[1]}, column {position[2]})" if int(position[1]) > 0 else ""
         text = text.replace(" (in container '')", "")[:MESSAGE_CHARS_MAX] + where
     text = text[: MESSAGE_CHARS_MAX + 40]
-    if "undeclared reference to 'secrets'" in text:
+    if re.match(r"undeclared reference to 'secrets\b", text):
         return _SECRETS_HINT
     return f"{text}; {_HINT}" if "undeclared reference" in text else text
 

@@ -45,6 +45,8 @@ CONFIGS = st.sampled_from(
         {"url": "http://x/${good}", "body": {"n": "${good}"}},
         {"url": "http://x", "method": "${good}"},
         {"url": "${bad}"},
+        {"url": "${secrets.A}/${good}", "headers": {"x": "${secrets.B}"}, "sign_with": "C"},
+        {"url": "${secrets.A}"},
     ]
 )
 STEPS = st.one_of(

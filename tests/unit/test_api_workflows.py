@@ -152,6 +152,85 @@ async def test_a_definition_has_bounds() -> None:
         assert (error["pointer"], error["limit"]) == ("/steps", 3)
 
 
+def call(**config: Any) -> dict[str, Any]:
+    return {"name": "c", "type": "webhook", "config": {"url": "http://x", **config}}
+
+
+@pytest.mark.parametrize(
+    ("setting", "limit", "body", "pointer"),
+    [
+        ("workflow_name_chars_max", 200, posted(name="n" * 201), "/name"),
+        ("workflow_name_chars_max", 5, posted(name="sixsix"), "/name"),
+        ("workflow_name_chars_max", 5, posted(id="sixsix"), "/id"),
+        ("workflow_name_chars_max", 200, posted(id="i" * 201), "/id"),
+        ("workflow_name_chars_max", 5, posted(steps=[{**STEP, "name": "sixsix"}]), "/steps/0/name"),
+        ("workflow_name_chars_max", 200, posted(steps=[{**STEP, "name": "s" * 201}]), "/steps/0/name"),
+        ("workflow_description_chars_max", 10_000, posted(description="d" * 10_001), "/description"),
+        ("workflow_description_chars_max", 0, posted(description="d"), "/description"),
+        ("workflow_steps_max", 200, posted(steps=[{**STEP, "name": f"s{n}"} for n in range(201)]), "/steps"),
+        ("workflow_steps_max", 1, posted(steps=[STEP, {**STEP, "name": "b"}]), "/steps"),
+        ("workflow_delay_max_s", 60, posted(steps=[{**STEP, "config": {"duration": "61s"}}]), "/steps/0/config/duration"),
+        ("workflow_delay_max_s", 60, posted(steps=[{**STEP, "config": {"duration": 61}}]), "/steps/0/config/duration"),
+        ("workflow_delay_max_s", 60, posted(steps=[call(retry={"max": "2m"})]), "/steps/0/config/retry/max"),
+        ("workflow_delay_max_s", 60, posted(steps=[{**call(), "retry": {"initial": "2m"}}]), "/steps/0/retry/initial"),
+        ("workflow_expression_bytes_max", 4_096, posted(steps=[call(body="${'" + "x" * 4_095 + "'}")]), "/steps/0/config/body"),
+        ("workflow_expression_bytes_max", 16, posted(steps=[call(body=["${1 + 2 + 3 + 4 + 5}"])]), "/steps/0/config/body/0"),
+        ("workflow_expression_bytes_max", 4_096, posted(steps=[call(body="${" + "x" * 20_000 + "}")]), "/steps/0/config/body"),
+    ],
+)  # fmt: skip
+async def test_a_refusal_names_the_limit_and_its_setting(setting: str, limit: int, body: Any, pointer: str) -> None:
+    """Once, at its place, whether the setting is at its default or lower."""
+    async with client_of(make_world(**{setting: limit})) as client:
+        error, *more = problem(await client.post(WORKFLOWS, json=body), 422, "body_invalid")["errors"]
+    assert (error["pointer"], error["limit"], more) == (pointer, limit, [])
+    assert f"{limit}" in error["detail"]
+    assert f"(setting {setting.upper()})" in error["detail"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        posted(name="n" * 200, description="d" * 10_000),
+        posted(steps=[{**STEP, "config": {"duration": "60s"}}, call(retry={"initial": 1, "max": "1m"})]),
+        posted(steps=[call(body="${'" + "x" * 4_094 + "'}")]),
+    ],
+)
+async def test_what_is_at_its_limit_is_taken(body: Any) -> None:
+    """A bound is the most that is allowed."""
+    async with client_of(make_world(workflow_delay_max_s=60)) as client:
+        assert (await client.post(WORKFLOWS, json=body)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("config", "pointer", "says"),
+    [
+        ({"body": {"a": "${'a' + secrets.X}"}}, "/steps/0/config/body/a", "expressions cannot read secrets"),
+        ({"body": "${secrets['X']}"}, "/steps/0/config/body", "a secret stands by itself"),
+        ({"body": "${secrets.X.size()}"}, "/steps/0/config/body", "a secret stands by itself"),
+        ({"method": "${secrets.X}"}, "/steps/0/config/method", "a secret cannot stand here"),
+        ({"sign_with": "a b"}, "/steps/0/config/sign_with", "the name of a secret"),
+        ({"url": "http://me:pass@x"}, "/steps/0/config/url", "user name"),
+        ({"headers": {"Host": "x"}}, "/steps/0/config/headers", "'Host': the platform sets"),
+        ({"headers": {"X": "a\nb"}}, "/steps/0/config/headers", "'X': its value holds a line break"),
+    ],
+)
+async def test_what_cannot_be_sent_is_no_definition(
+    world: World, client: httpx.AsyncClient, config: dict[str, Any], pointer: str, says: str
+) -> None:
+    """Where no value is needed to see it, it is refused when it is posted."""
+    (error,) = problem(await client.post(WORKFLOWS, json=posted(steps=[call(**config)])), 422, "body_invalid")["errors"]
+    assert error["pointer"] == pointer
+    assert says in error["detail"]
+    assert world.catalog.newest() == []
+
+
+async def test_references_to_secrets_are_taken(client: httpx.AsyncClient) -> None:
+    """In url, headers and body, and shown as they were written."""
+    step = call(url="${secrets.URL}/x", headers={"X": "k ${secrets.K}"}, body=["${secrets.A}"], sign_with="S")
+    answer = await client.post(WORKFLOWS, json=posted(steps=[step]))
+    assert (answer.status_code, answer.json()["steps"]) == (201, [step])
+
+
 async def test_too_many_expressions_are_refused(client: httpx.AsyncClient) -> None:
     """Each is compiled before the definition is taken, so their number has a bound."""
     body = {"name": "c", "type": "webhook", "config": {"url": "http://x", "body": ["${1}" * 100] * 11}}

@@ -78,6 +78,74 @@ def test_a_delay_by_expression() -> None:
     assert (type_, data["error"]["code"]) == ("StepFailed", "config_invalid")
 
 
+def test_a_delay_that_is_too_long() -> None:
+    """The longest one is handed in with the values; what comes of it is an event, so that no replay asks again."""
+    run = given(requested(workflow(delay(duration="${payload.d}"))))
+    assert decider.advance(run, NOW, {"payload.d": "60s"}, delay_max_s=60)[0][0] == "StepStarted"  # type: ignore[index]
+    ((type_, data),) = decider.advance(run, NOW, {"payload.d": "61s"}, delay_max_s=60)  # type: ignore[misc]
+    assert (type_, data["error"]["code"]) == ("StepFailed", "config_invalid")
+    assert "the limit is 60 s (setting WORKFLOW_DELAY_MAX_S)" in data["error"]["message"]
+
+
+def test_a_delay_without_expressions_is_not_asked_again() -> None:
+    """It was judged when it was defined: a lower bound leaves runs of older definitions alone."""
+    run = given(requested(workflow(delay(duration="61s"))))
+    assert decider.advance(run, NOW, delay_max_s=60)[0][0] == "StepStarted"  # type: ignore[index]
+
+
+# ── secrets ──
+
+HOOK = webhook(
+    config={
+        "url": "${secrets.BASE}/${payload.n}",
+        "headers": {"X-Key": "${payload.a}${secrets.KEY}"},
+        "body": {"all": "${payload}", "text": "$${x}"},
+        "sign_with": "SIGN",
+    }
+)
+
+
+def test_the_input_keeps_references_to_secrets() -> None:
+    """What data says stands there escaped, and nothing of a secret; the effect gets this template."""
+    run = given(requested(workflow(HOOK)))
+    data_says = {"n": 5, "x": "${secrets.KEY}"}
+    ((type_, data),) = follows(run, NOW, {"payload.n": 5, "payload.a": "$", "payload": data_says})
+    assert (type_, data["input"]) == (
+        "StepStarted",
+        {
+            "url": "${secrets.BASE}/5",
+            "headers": {"X-Key": "${'$'}${secrets.KEY}"},
+            "body": {"all": {"n": 5, "x": "$${secrets.KEY}"}, "text": "$${x}"},
+            "sign_with": "SIGN",
+        },
+    )
+    assert decider.effect_input(given(requested(workflow(HOOK)), (type_, data))) == data["input"]
+
+
+def test_a_step_with_secrets_and_no_expressions_has_no_input() -> None:
+    """Its definition is the template."""
+    config = {"url": "${secrets.URL}", "body": "$${x} ${secrets.A}"}
+    ((_, data),) = follows(given(requested(workflow(webhook(config=config)))))
+    assert "input" not in data
+    assert decider.effect_input(given(requested(workflow(webhook(config=config))), started())) == config
+
+
+def test_data_that_looks_like_a_reference_without_secrets() -> None:
+    """A step that names no secret is rendered once, and its input is written as it always was."""
+    run = given(requested(workflow(webhook(config={"url": "http://x", "body": "${payload}"}))))
+    ((_, data),) = follows(run, NOW, {"payload": {"x": "${secrets.KEY} $${y}"}})
+    assert data["input"]["body"] == {"x": "${secrets.KEY} $${y}"}
+
+
+def test_a_url_with_a_secret_is_judged_when_it_is_called() -> None:
+    """One without is judged at once, also in a step that has secrets elsewhere."""
+    config = {"url": "${payload.u}", "body": "${secrets.X}"}
+    run = given(requested(workflow(webhook(config=config))))
+    for url in ("ftp://x", "${secrets.X}"):
+        ((type_, data),) = follows(run, NOW, {"payload.u": url})
+        assert (type_, data["error"]["code"]) == ("StepFailed", "config_invalid")
+
+
 # ── backoff ──
 
 

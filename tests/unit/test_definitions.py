@@ -12,6 +12,24 @@ from schemas.plan import plan_of
 from tests.given import delay, webhook, workflow
 
 
+def call(**config: Any) -> dict[str, Any]:
+    return webhook(config={"url": "http://x", **config})
+
+
+def test_secrets_are_kept_as_references() -> None:
+    """In url, headers and body; and the one to sign with by its name."""
+    config = {
+        "url": "https://${secrets.HOST}/${payload.id}",
+        "headers": {"Authorization": "Bearer ${secrets.TOKEN}"},
+        "body": {"key": ["${secrets.KEY}"]},
+        "sign_with": "SIGN_1",
+    }
+    written = workflow(webhook(config=config))
+    definition = Definition.model_validate(written).dump()
+    assert definition == written
+    assert plan_of(definition).steps[0].secrets == ("HOST", "TOKEN", "KEY")
+
+
 def test_a_definition_is_kept_as_written() -> None:
     """What was given is kept, defaults are not written out, and durations stay in their unit."""
     written = workflow(webhook(retry={"max_attempts": 2, "initial": "50ms"}, timeout="2s"), delay(duration=0.5))
@@ -78,6 +96,24 @@ def test_a_new_definition_may_lack_its_id() -> None:
         ({"steps": [webhook(timeout=0)]}, "steps.0.webhook.timeout", "longer than 0"),
         ({"steps": [webhook(timeout="${x}")]}, "steps.0.webhook.timeout", "expression"),
         ({"steps": [webhook(config={"url": "http://x/${payload"})]}, "", "not closed"),
+        ({"steps": [webhook(config={"url": "http://user:pass@x"})]}, "steps.0.webhook.config.url", "user name"),
+        ({"steps": [webhook(config={"url": "http://x\\y"})]}, "steps.0.webhook.config.url", "backslash"),
+        ({"steps": [webhook(config={"url": "http://x/\n"})]}, "steps.0.webhook.config.url", "control"),
+        ({"steps": [webhook(config={"url": "http://x:0"})]}, "steps.0.webhook.config.url", "no port"),
+        ({"steps": [call(headers={"Host": "x"})]}, "steps.0.webhook.config.headers", "'Host': the platform sets"),
+        ({"steps": [call(headers={"Webhook-Id": "x"})]}, "steps.0.webhook.config.headers", "the platform sets"),
+        ({"steps": [call(headers={"Proxy-X": "${payload.x}"})]}, "steps.0.webhook.config.headers", "the platform sets"),
+        ({"steps": [call(headers={"a b": "x"})]}, "steps.0.webhook.config.headers", "no header name"),
+        ({"steps": [call(headers={"X": "a\r\nY: b"})]}, "steps.0.webhook.config.headers", "'X': its value holds"),
+        ({"steps": [call(method="${secrets.M}")]}, "steps.0.webhook.config.method", "a secret cannot stand here"),
+        ({"steps": [call(sign_with="a-b")]}, "steps.0.webhook.config.sign_with", "the name of a secret"),
+        ({"steps": [call(sign_with="${secrets.K}")]}, "steps.0.webhook.config.sign_with", "the name of a secret"),
+        ({"steps": [call(sign_with="K\n")]}, "steps.0.webhook.config.sign_with", "the name of a secret"),
+        ({"steps": [delay(duration="${secrets.D}")]}, "steps.0.delay.config.duration", "a secret cannot stand here"),
+        ({"steps": [call(body="${secrets['X']}")]}, "", "a secret stands by itself"),
+        ({"steps": [call(body=["${secrets.X.size()}"])]}, "", "a secret stands by itself"),
+        ({"steps": [call(body="${secrets}")]}, "", "a secret stands by itself"),
+        ({"steps": [call(body="${secrets." + "X" * 65 + "}")]}, "", "a secret stands by itself"),
         ({"owner": "ann"}, "owner", "not permitted"),
     ],
 )

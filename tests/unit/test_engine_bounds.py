@@ -53,6 +53,17 @@ def test_starts_wait_while_too_many_effects_run() -> None:
     assert list(play.a.effects) == ["r2"]
 
 
+def test_a_computed_delay_is_bounded() -> None:
+    """One that its expression makes longer than the limit fails its step before it begins, by an event."""
+    definition = workflow(delay("a", 0), delay("b", "${payload.n}"))
+    for limit_s, types in ((1.0, "StepStarted"), (0.5, "RunCompleted")):
+        play = Play(definition, limits=Limits(delay_max_s=limit_s))
+        play.trigger("r1")
+        play.go()
+        assert play.types()[-1] == types
+    assert "WORKFLOW_DELAY_MAX_S" in last(play)["data"]["error"]["message"]
+
+
 def test_intake_stops_at_its_bound_and_goes_on_at_half() -> None:
     """A partition that holds too many commands takes no more until half of them are settled."""
     play = Play(limits=Limits(held_max=4))

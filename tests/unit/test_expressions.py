@@ -67,6 +67,19 @@ def test_an_expression_has_the_value_that_cel_gives_it(source: str, value: JSON)
     assert check(source) is None
 
 
+def test_secrets_cannot_be_computed_with() -> None:
+    """They are no root; the message says how a secret is written."""
+    assert "write ${secrets.NAME} by itself" in str(check("'a' + secrets.X"))
+    assert check("payload.secrets.x == '' && [1].map(secrets, secrets + 1) == [2]") is None
+
+
+def test_a_lower_bound_of_work_sends_more_apart() -> None:
+    """What may come to more than the values of a step may have is evaluated where that is bounded."""
+    roots: dict[str, JSON] = {"payload": {"a": "x" * 5_000}}
+    assert not heavy(["payload.a"], roots)
+    assert heavy(["payload.a"], roots, work_max=5_000)
+
+
 @pytest.mark.parametrize(
     ("source", "part"),
     [

@@ -184,6 +184,8 @@ def test_a_misspelt_variable_is_told_with_the_nearest_name(monkeypatch: pytest.M
     """WORKFLOW_* variables that are no settings do nothing; that is said."""
     monkeypatch.setenv("WORKFLOW_PARTITION", "3")
     monkeypatch.setenv("WORKFLOW_PARTITIONS", "3")
+    monkeypatch.setenv("WORKFLOW_SECRET_TOKEN", "x")
+    monkeypatch.setenv("WORKFLOW_SECRETS_DIR", "/run/secrets")
     said: list[str] = []
     config.warn_of_unknown(said.append)
     assert said == ["WORKFLOW_PARTITION is no setting; did you mean WORKFLOW_PARTITIONS?"]

@@ -10,6 +10,8 @@ import pytest
 
 from ops import worker as module
 from ops.errors import PartitionsNotOwned
+from schemas.errors import BadSetting
+from schemas.settings import Settings
 from schemas.store import Mark, Snapshot
 from streams.partition import Partition
 from streams.worker import Worker
@@ -59,3 +61,14 @@ async def test_the_process_ends_when_it_lasts(monkeypatch: pytest.MonkeyPatch) -
     owner = given(end=6)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(module.watch_ownership(owner, 0.05), 0.2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("webhook_allow", "http://x"), ("webhook_proxy", "socks5://x:1"), ("workflow_secrets_dir", "/no/such/folder")],
+)
+async def test_a_setting_of_webhooks_that_cannot_be_used_stops_the_start(setting: str, value: str) -> None:
+    """Before anything is connected to, with the setting's name; the process ends with exit code 2."""
+    settings = Settings.model_validate({setting: value})
+    with pytest.raises(BadSetting, match=setting.upper()):
+        await asyncio.wait_for(module.worker(settings, asyncio.Event()), 10)

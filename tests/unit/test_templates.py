@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from schemas.jsontext import JSON
-from schemas.templates import EXPRESSION_BYTES_MAX, TemplateRefused, expressions, mentions, render
+from schemas.templates import (
+    EXPRESSION_BYTES_MAX,
+    TemplateRefused,
+    deferred,
+    expressions,
+    mentions,
+    render,
+    revealed,
+    secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +76,66 @@ def test_an_expression_of_the_greatest_size_is_taken() -> None:
     """The bound is on the source without the space around it."""
     source = "x" * EXPRESSION_BYTES_MAX
     assert expressions(f"${{  {source}  }}") == (source,)
+
+
+def test_references_to_secrets_are_no_expressions() -> None:
+    """They are found apart, each once, with space around them or not; escaped ones are text."""
+    config = {"a": "${secrets.B} ${ secrets.A }${x}", "b": ["${secrets.B}", "$${secrets.C}"], "${secrets.D}": 1}
+    assert (secrets(config), expressions(config)) == (("B", "A"), ("x",))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "secrets",
+        "secrets.",
+        "secrets.a-b",
+        "secrets.1",
+        "secrets['a']",
+        "secrets.a.b",
+        "secrets.a + 'x'",
+        "secrets .a",
+        "secrets.ä",
+    ],
+)
+def test_a_secret_stands_by_itself(source: str) -> None:
+    """Nothing is done with it."""
+    with pytest.raises(TemplateRefused, match="a secret stands by itself"):
+        secrets(f"x ${{{source}}}")
+
+
+@pytest.mark.parametrize("source", ["payload.secrets.x", "'secrets.x'", "my_secrets.x", "secretsx"])
+def test_other_names_are_expressions(source: str) -> None:
+    """Only the root is a reserved word."""
+    assert expressions(f"${{{source}}}") == (source,)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "template"),
+    [
+        ("${secrets.X}", 0, "${secrets.X}"),
+        ("a ${x} ${secrets.X}", "b", "a b ${secrets.X}"),
+        ("${x}", "${secrets.X}", "$${secrets.X}"),
+        ("${x}${y}", "$", "$$"),
+        ("${x}{secrets.X}", "$", "$${secrets.X}"),
+        ("${x}${secrets.X}", "a$", "a${'$'}${secrets.X}"),
+        ("$${secrets.X} ${x}", 1, "$${secrets.X} 1"),
+        ("${x}", {"${secrets.X}": ["${secrets.X}"]}, {"${secrets.X}": ["$${secrets.X}"]}),
+    ],
+)
+def test_what_a_secret_stands_in_becomes_a_template(text: str, value: JSON, template: JSON) -> None:
+    """References of the author stay, text of data is escaped, and the second rendering gives all of it back."""
+    values: dict[str, JSON] = {"x": value, "y": value}
+    assert deferred(text, values) == template
+    assert revealed(template, {"X": "s"}) == render(text, values | {"secrets.X": "s"})
+
+
+def test_a_bound_of_expressions_may_be_lower() -> None:
+    """The refusal carries it."""
+    with pytest.raises(TemplateRefused, match="the limit is 5") as refused:
+        expressions("${123456}", bytes_max=5)
+    assert refused.value.limit == 5
+    assert expressions("${12345}", bytes_max=5) == ("12345",)
 
 
 @pytest.mark.parametrize("value", [1, 1.5, True, None, "text", "", [1, {"a": 2}], {"a": []}])
