@@ -120,7 +120,7 @@ def _loss(code: int) -> str:
     if code in (-signal.SIGKILL, -signal.SIGTERM):
         raise _KilledFromOutside
     if code == -signal.SIGXCPU:
-        return "it took too much processor time"
+        return "it took too much processor time (setting WORKFLOW_EXPRESSION_TIMEOUT_S)"
     return f"it needs too much memory or is more than the expression runtime can bear (exit code {code})"
 
 

@@ -293,6 +293,9 @@ async def test_names_are_looked_up_beside_the_loop(monkeypatch: pytest.MonkeyPat
     hanging = [asyncio.create_task(look_up("a.example", 80)) for _ in range(4)]
     await asyncio.sleep(0.05)
     assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
+    asking = [thread for thread in threading.enumerate() if thread.name == "look-up"]
+    assert len(asking) == 3
+    assert all(thread.daemon for thread in asking), "the end of the process waits for name servers"
     hanging[0].cancel()
     release.set()
     assert await asyncio.wait_for(asyncio.gather(*hanging[1:]), 5) == [[]] * 3

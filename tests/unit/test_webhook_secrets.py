@@ -63,6 +63,7 @@ def nothing_of(secret: str, result: EffectResult) -> None:
         quote(secret, safe=""),
         quote(secret),
     }
+    forms |= {form.replace("/", "\\/") for form in forms}
     for form in {*forms, *map(str.lower, forms), base64.b64encode(secret.encode()).decode()}:
         assert form not in shown, shown
 
@@ -105,7 +106,7 @@ async def test_forms_that_receivers_give_them(client: httpx.AsyncClient, status:
         "basic": base64.b64encode(TOKEN.encode()).decode(),
         "pair": base64.b64encode(f"user:{TOKEN}".encode()).decode(),
         "inner": json.dumps({"token": TOKEN}),
-        "slashes": TOKEN.replace("/", "\\/"),
+        "slashes": json.dumps(TOKEN)[1:-1].replace("/", "\\/"),
         "list": [[{"deep": f"..{TOKEN}.."}]],
     }
     body = orjson.dumps(value) if content_type == "application/json" else json.dumps(value, ensure_ascii=False).encode()
@@ -145,6 +146,10 @@ async def test_a_secret_at_the_edge_of_what_is_kept(client: httpx.AsyncClient, b
     ) as url:
         failed = failure(await call(client, request(url, body="${secrets.T}"), having(T=TOKEN)))
     assert "p@" not in str(failed.error)
+    details = failed.error["details"]
+    assert isinstance(details, dict)
+    assert len(str(details["body"])) >= ERROR_BODY_BYTES_MAX - 20
+    assert set(str(details["body"])) <= set("xy*")
     async with sockets(
         answering(http((before + TOKEN[:5]).encode(), "text/plain", "400 Bad Request", "X: y")[:-1])
     ) as url:
@@ -182,9 +187,9 @@ async def test_no_error_tells_a_piece_of_one(
     client: httpx.AsyncClient, config: dict[str, Any], secrets: Mapping[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither the result nor the log, as processes write it, whichever piece of the request it spoils."""
-    caplog.set_level("DEBUG")
     for name, level in _QUIET.items():
         caplog.set_level(level, name)
+    caplog.set_level("DEBUG")
     failed = failure(await call(client, request(**config), having(**secrets)))
     for piece in ("s3cr3t", "10.47.11.8", "pass"):
         assert piece not in str(failed.error)
