@@ -15,7 +15,7 @@ from schemas.effects import EffectFailed, EffectResult, EffectSucceeded
 from schemas.jsontext import JSON
 
 MASK: Final = "***"
-_URL_REST: Final = re.compile(r"https?://[^/?#]+(/[^?#]{7,}(\?.*)?)", re.DOTALL | re.IGNORECASE)
+_URL: Final = re.compile(r"https?://([^/?#]+)(?:(/[^?#]{7,})(\?.*)?)?.*", re.DOTALL | re.IGNORECASE)
 _BASE64_CHARS_MIN: Final = 6
 """A piece of base64 that stands for a few bytes would be found everywhere."""
 _PATH_SAFE: Final = "!$&'()*+,/:;=@"
@@ -66,10 +66,11 @@ def _all_forms(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """The value as it may come back. Of a URL its path comes back alone as well, and a header loses the space around it."""
+    """The value as it may come back. Of a URL host and path come back alone as well, and a header loses the space around it."""
     plain = {value, value.strip()} - {""}
-    if (rest := _URL_REST.fullmatch(value.strip())) is not None:
-        plain |= {rest[1], rest[1].partition("?")[0]}
+    if (url := _URL.fullmatch(value.strip())) is not None:
+        host, path, query = url.groups(default="")
+        plain |= {host, path, path + query} - {""}
     for each in plain:
         yield each
         yield each.encode().decode("latin-1")  # of a receiver, or a header, that is not told of UTF-8

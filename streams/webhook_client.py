@@ -128,7 +128,8 @@ def _reason(error: BaseException) -> str:
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, ssl.SSLError):
-            return f"TLS: {getattr(found, 'verify_message', None) or found.reason or 'the handshake failed'}"
+            message = getattr(found, "verify_message", None) or found.reason or "the handshake failed"
+            return f"TLS: {message.partition(',')[0]}"  # behind a comma stands the host
         if isinstance(found, OSError) and found.errno:
             return os.strerror(found.errno)
         found = found.__cause__ or found.__context__

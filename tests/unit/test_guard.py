@@ -139,6 +139,7 @@ async def test_tls_is_asked_for_the_name() -> None:
         async with guarded("127.0.0.1", Names(["127.0.0.1"])) as client:
             failed = failure(await call(client, request(f"https://a.example:{port}/")))
     assert failed.error["code"] == "connection_failed"
+    assert "a.example" not in str(failed.error["message"]).partition("/: ")[2]
     assert b"a.example" in await hello
 
 

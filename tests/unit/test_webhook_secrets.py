@@ -127,11 +127,11 @@ async def test_a_number_that_is_a_secret(client: httpx.AsyncClient) -> None:
 
 
 async def test_of_a_secret_url_the_path_is_masked_too(echo: Echo, client: httpx.AsyncClient) -> None:
-    """A receiver knows it by its path alone; what messages show of it is nothing."""
+    """A receiver knows it by its host and by its path; what messages show of it is nothing."""
     hook = f"{echo.url}/services/T0001/B0001/XXXXyyyy?z=1"
     result = output(await call(client, request("${secrets.HOOK}"), having(HOOK=hook)))
     assert echo.received[0].path == "/services/T0001/B0001/XXXXyyyy"
-    assert result["body"]["path"] == "***"
+    assert (result["body"]["path"], result["body"]["headers"]["host"]) == ("***", "***")
     refusing = having(HOOK=f"{echo.url}/status/400?key=XXXX")
     failed = failure(await call(client, request("${secrets.HOOK}"), refusing))
     assert failed.error["message"] == "POST *** answered 400 Bad Request"
