@@ -14,7 +14,7 @@ from ops.home import Role
 from ops.process import Child
 from ops.reaper import Reaper
 from schemas.settings import Settings
-from streams.secret_values import PREFIX
+from streams.secret_values import without_secrets
 
 PROBE_WITHIN_S: Final = 2.0
 ROOT: Final = Path(__file__).parent.parent
@@ -40,8 +40,8 @@ class OwnPart:
 
     def launch(self) -> None:
         env = environment(self._settings)
-        if self.role != "worker":  # nobody else needs to know secrets
-            env = {name: value for name, value in env.items() if not name.startswith(PREFIX)}
+        if self.role != "worker":
+            env = without_secrets(env)
         self.child.launch(command(self.role), env=env, cwd=Path.cwd())
 
     def ready(self) -> bool:

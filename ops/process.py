@@ -11,6 +11,7 @@ from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from typing import Final
 
 from ops.reaper import Reaper
+from streams.secret_values import without_secrets
 
 LOG_BYTES_MAX: Final = 10 * 1024 * 1024
 TAIL_CHARS_MAX: Final = 400
@@ -46,7 +47,7 @@ class Child:
         return code
 
     def launch(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
-        """Start `argv` and return its pid; output is appended to the log."""
+        """Start `argv` and return its pid; output is appended to the log. `env` None: ours, without the secrets of webhooks."""
         assert not self.running, f"{self.name} runs already"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
@@ -55,7 +56,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=env,
+                env=without_secrets(os.environ) if env is None else env,
                 cwd=cwd,
                 start_new_session=True,
             )

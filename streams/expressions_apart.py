@@ -17,7 +17,7 @@ import orjson
 from schemas.jsontext import JSON
 from streams.expressions import ExpressionFailed, Roots, narrowed
 from streams.expressions_child import READY, frame
-from streams.secret_values import PREFIX
+from streams.secret_values import without_secrets
 
 DEADLINE_S: Final = 5.0
 VALUES_BYTES_MAX: Final = 1_000_000
@@ -127,10 +127,9 @@ def _loss(code: int) -> str:
 async def _start() -> Process:
     """A process that said that it is ready. OSError, EOFError or TimeoutError when there is none to be had."""
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "streams.expressions_child",
-        stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={**environ, "PYTHONPATH": path},
+        stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={**without_secrets(os.environ), "PYTHONPATH": path},
     )  # fmt: skip
     try:
         async with asyncio.timeout(_START_S):

@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-from schemas.effects import EffectFailed, EffectResult, EffectSucceeded
 from schemas.jsontext import JSON
 
 MASK: Final = "***"
@@ -35,7 +34,7 @@ class Mask:
         return text
 
     def value(self, value: JSON) -> JSON:
-        """Texts, keys and numbers of a JSON value."""
+        """What came from outside, with its texts, keys and numbers masked."""
         if not self._forms:
             return value
         match value:
@@ -49,14 +48,6 @@ class Mask:
                 return value
             case _:
                 return MASK if json.dumps(value) in self._forms else value
-
-    def result(self, result: EffectResult) -> EffectResult:
-        """The result of an attempt."""
-        if isinstance(result, EffectSucceeded):
-            return EffectSucceeded(self.value(result.output))
-        error = self.value(result.error)
-        assert isinstance(error, dict)
-        return EffectFailed(error, result.retryable, result.retry_after_s)
 
 
 @lru_cache(maxsize=256)

@@ -62,6 +62,11 @@ class SecretValues:
         return text.removesuffix("\n").removesuffix("\r")
 
 
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a process that needs none of them."""
+    return {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
+
+
 def _is_utf8(value: str) -> bool:
     """An environment holds what is no UTF-8 as lone surrogates."""
     try:

@@ -44,13 +44,13 @@ async def call(client: httpx.AsyncClient, request: WebhookRequest, secrets: Secr
         values = {name: secrets.get(name) for name in request.secrets}
     except (SecretUnknown, SecretUnusable) as error:
         return _failed(error.code, f"{request.shown}: {error}")
-    mask = Mask(values.values())
-    return mask.result(await _attempt(client, request, values, mask))
+    return await _attempt(client, request, values, Mask(values.values()))
 
 
 async def _attempt(
     client: httpx.AsyncClient, request: WebhookRequest, values: Mapping[str, str], mask: Mask
 ) -> EffectResult:
+    """Whatever comes from outside or from a library goes through the mask before it is cut; what is shown is made of references."""
     deadline = asyncio.get_running_loop().time() + request.timeout_s
     shown = request.shown
     try:

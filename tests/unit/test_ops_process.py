@@ -14,10 +14,12 @@ from signal import SIGKILL, SIGSTOP, SIGTERM
 import psutil
 import pytest
 
+from ops import parts
 from ops import reaper as reaper_module
 from ops.ports import LOOPBACK, free_port, holder, is_free
 from ops.process import Child, keep_log_short, tail
 from ops.reaper import Reaper, lives
+from schemas.settings import Settings
 from tests.servers import closing_reaper
 
 ROOT = Path(__file__).parents[2]
@@ -165,3 +167,32 @@ def test_a_taken_port_is_named_and_passed_over() -> None:
     assert free_port(port) == port
     assert free_port(port, besides=frozenset({port})) != port
     assert holder(port) == "another process"
+
+
+PRINT_SECRET = [
+    sys.executable,
+    "-c",
+    "import os; print('has', os.environ.get('WORKFLOW_SECRET_X'), os.environ['OTHER'])",
+]
+
+
+def test_secrets_are_for_workers_alone(tmp_path: Path, reaper: Reaper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an embedded platform's processes only workers find the secrets of webhooks in their environment."""
+    monkeypatch.setenv("WORKFLOW_SECRET_X", "s3cr3t")
+    monkeypatch.setenv("OTHER", "o")
+    monkeypatch.setattr(parts, "command", lambda _: PRINT_SECRET)
+    settings, folder = Settings(workflow_home=tmp_path), tmp_path / "logs"
+    roles: list[parts.OwnRole] = ["worker", "api", "projector"]
+    own = [parts.OwnPart(role, 1, settings, host=LOOPBACK, port=1, reaper=reaper) for role in roles]
+    for part in own:
+        part.launch()
+    children = [*(part.child for part in own), Child("kafka", folder / "kafka.log", reaper)]
+    children[-1].launch(PRINT_SECRET)
+    for child in children:
+        child.wait(20)
+    assert {log.name: log.read_text() for log in folder.iterdir()} == {
+        "worker-1.log": "has s3cr3t o\n",
+        "api-1.log": "has None o\n",
+        "projector-1.log": "has None o\n",
+        "kafka.log": "has None o\n",
+    }

@@ -126,6 +126,18 @@ async def test_a_number_that_is_a_secret(client: httpx.AsyncClient) -> None:
     assert result["body"] == {"pin": "***", "n": 47110, "f": 4711.0}
 
 
+async def test_what_is_ours_is_not_masked(echo: Echo, client: httpx.AsyncClient) -> None:
+    """A secret that happens to read like a status or a code takes nothing from the result's own fields."""
+    secrets = having(A="200", B="http_status", C="404")
+    config: dict[str, Any] = {"body": ["${secrets.A}", "${secrets.B}", "${secrets.C}"]}
+    result = output(await call(client, request(echo.url, **config), secrets))
+    assert (result["status"], result["body"]["body"]) == (200, ["***", "***", "***"])
+    failed = failure(await call(client, request(f"{echo.url}/status/404", **config), secrets))
+    details = failed.error["details"]
+    assert isinstance(details, dict)
+    assert (failed.error["code"], details["status"]) == ("http_status", 404)
+
+
 async def test_of_a_secret_url_the_path_is_masked_too(echo: Echo, client: httpx.AsyncClient) -> None:
     """A receiver knows it by its host and by its path; what messages show of it is nothing."""
     hook = f"{echo.url}/services/T0001/B0001/XXXXyyyy?z=1"
