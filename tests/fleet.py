@@ -133,7 +133,12 @@ class Fleet:
 
     def __init__(self, settings: Settings, folder: Path, receiver: str, journal: Path) -> None:
         """`receiver`: the URL of the target of webhooks; `journal`: the file in which it notes each request."""
-        self.settings, self.folder, self.receiver, self._journal = reaching(settings, receiver), folder, receiver, journal
+        self.settings, self.folder, self.receiver, self._journal = (
+            reaching(settings, receiver),
+            folder,
+            receiver,
+            journal,
+        )
         self.members: list[Member] = []
         self.accepted: dict[str, Start] = {}
         """run id → what was asked for, of every start that was answered with 202"""
