@@ -74,7 +74,7 @@ async def test_secrets_stand_nowhere(settings: Settings, tmp_path: Path, monkeyp
     settings = settings.model_copy(update={"workflow_secrets_dir": str(folder), "log_level": "DEBUG"})
     payload = {"looks": LOOKS_LIKE_ONE, "dollar": "$", "nested": [{"${secrets.TOKEN}": LOOKS_LIKE_ONE}]}
     async with platform(settings, tmp_path) as fleet:
-        await fleet.define(definition(fleet.echo.url))
+        await fleet.define(definition(fleet.receiver))
         await fleet.trigger(2, iter([("hooks", {**payload, "status": status}) for status in (200, 400)]))
         await fleet.ended()
         topics = await records(fleet.settings)
@@ -104,26 +104,26 @@ async def test_secrets_stand_nowhere(settings: Settings, tmp_path: Path, monkeyp
 
 def arrived(fleet: Fleet, payload: dict[str, Any]) -> None:
     """Every request had the real values, data came through as it was, and the signatures are good."""
-    calls = [request for request in fleet.echo.received if request.path.startswith("/flaky/")]
+    got = fleet.deliveries()
+    calls = [request for request in got if request["path"].startswith("/flaky/")]
     assert len(calls) == 4
     for call in calls:
-        assert call.query["t"] == FILED
-        assert (call.headers["authorization"], call.headers["x-data"]) == (f"Bearer {FILED}", f"${FILED}")
-        data = call.body.pop("data")
-        assert call.body == {"secret": TOKEN, "text": f"<{TOKEN}>"}
+        headers, data = call["headers"], call["body"].pop("data")
+        assert call["query"]["t"] == FILED
+        assert (headers["authorization"], headers["x-data"]) == (f"Bearer {FILED}", f"${FILED}")
+        assert call["body"] == {"secret": TOKEN, "text": f"<{TOKEN}>"}
         assert {name: data[name] for name in payload} == payload
-        assert call.headers["webhook-id"] == call.headers["idempotency-key"]
-        sent = {"secret": TOKEN, "text": f"<{TOKEN}>", "data": data}
-        raw = json.dumps(sent, ensure_ascii=False, separators=(",", ":"))
-        Webhook(KEY).verify(raw, dict(call.headers), json_parse=False)
-    for again in (request for request in fleet.echo.received if request.path == "/again"):
-        assert again.body["key"] == TOKEN
-        echoed = again.body["echo"]["body"]
+        assert headers["webhook-id"] == headers["idempotency-key"]
+        sent = json.dumps({**call["body"], "data": data}, ensure_ascii=False, separators=(",", ":"))
+        Webhook(KEY).verify(sent, headers, json_parse=False)
+    for again in (request["body"] for request in got if request["path"] == "/again"):
+        assert again["key"] == TOKEN
+        echoed = again["echo"]["body"]
         assert echoed["headers"]["authorization"] == "Bearer ***"
         assert (echoed["query"]["t"], echoed["body"]["text"]) == ("***", "<***>")
         assert echoed["body"]["data"]["looks"] == LOOKS_LIKE_ONE
-    last = [request for request in fleet.echo.received if request.path.startswith("/status/")]
-    assert {(request.query["t"], request.body) for request in last} == {(FILED, TOKEN)}
+    last = [request for request in got if request["path"].startswith("/status/")]
+    assert {(request["query"]["t"], request["body"]) for request in last} == {(FILED, TOKEN)}
 
 
 async def everything_that_is_answered(fleet: Fleet) -> dict[str, bytes]:
