@@ -69,7 +69,7 @@ def position_outside_the_transaction() -> None:
 
 def another_key_for_each_attempt() -> None:
     """Retries of a webhook look like new calls to its receiver."""
-    from streams.webhook import WebhookRequest
+    from streams.webhook_request import WebhookRequest
 
     init, made = WebhookRequest.__init__, count()
 
