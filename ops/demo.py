@@ -76,10 +76,8 @@ def demo(home: Path | None) -> None:
         settings, receiver = stack.enter_context(_running(home))
         client = stack.enter_context(Client(settings.workflow_url))
         if receiver is None:
-            say(
-                "\n  Webhooks of the platform that runs may not reach this machine (workflow up --echo-port 8002 allows"
-            )
-            say("  it): this demo calls nobody.")
+            say("\n  Webhooks of the platform that runs may not reach this machine, so this demo calls nobody.")
+            say("  After `workflow up --echo-port 8002` it shows more.")
         sample = SAMPLE if receiver is not None else SAMPLE_THAT_WAITS
         defined = client.apply(orjson.dumps(sample)).body
         say(
