@@ -75,7 +75,9 @@ async def test_secrets_stand_nowhere(settings: Settings, tmp_path: Path, monkeyp
     payload = {"looks": LOOKS_LIKE_ONE, "dollar": "$", "nested": [{"${secrets.TOKEN}": LOOKS_LIKE_ONE}]}
     async with platform(settings, tmp_path) as fleet:
         await fleet.define(definition(fleet.receiver))
-        await fleet.trigger(2, iter([("hooks", {**payload, "status": status}) for status in (200, 400)]))
+        await fleet.trigger(
+            2, iter([("hooks", {**payload, "n": n, "status": status}) for n, status in enumerate((200, 400))])
+        )
         await fleet.ended()
         topics = await records(fleet.settings)
         await level(fleet, topics)
