@@ -9,6 +9,9 @@ from typing import Final
 from ops.errors import PasswordRefused
 from schemas.errors import BrokerAway, StoreAway
 from schemas.settings import Settings
+from streams.allowed import AllowList
+from streams.secret_values import SecretValues
+from streams.webhook_client import proxy_of
 
 CONNECT_WITHIN_S: Final = 10.0
 
@@ -18,6 +21,13 @@ def check_servers(settings: Settings) -> None:
     check_broker(settings)
     if settings.storage_backend == "postgres":
         check_postgres(settings)
+
+
+def check_webhooks(settings: Settings) -> None:
+    """Raises BadSetting for what a worker would refuse to start with: before servers are started for it."""
+    AllowList.parse(settings.webhook_allow)
+    proxy_of(settings.webhook_proxy)
+    SecretValues.of(settings.workflow_secrets_dir)
 
 
 def check_broker(settings: Settings) -> None:

@@ -68,6 +68,7 @@ def platform(settings: Settings, options: Options, say: Say, stop: threading.Eve
 
     Raises a WorkflowError that says what to change, StartInterrupted when `stop` is set before it has started.
     """
+    checks.check_webhooks(settings)
     folder = settings.workflow_home
     with home.taken(folder) as lock:
         reaper = Reaper(holding=(lock,))

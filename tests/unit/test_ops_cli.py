@@ -273,6 +273,9 @@ def test_watching_outlives_a_restart_of_the_api(api: Stub, monkeypatch: pytest.M
         ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, ["worker"], "set KAFKA_BOOTSTRAP_SERVERS"),
         ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, ["up"], "set KAFKA_BOOTSTRAP_SERVERS"),
         ({"KAFKA_BOOTSTRAP_SERVERS": "kafka"}, ["projector"], "set KAFKA_BOOTSTRAP_SERVERS"),
+        ({"WEBHOOK_ALLOW": "10.1.2.3/8"}, ["up"], "WEBHOOK_ALLOW='10.1.2.3/8'"),
+        ({"WEBHOOK_PROXY": "http://:pass@"}, ["up"], "WEBHOOK_PROXY='***'"),
+        ({"WORKFLOW_SECRETS_DIR": "/no/such/folder"}, ["up"], "WORKFLOW_SECRETS_DIR='/no/such/folder'"),
     ],
 )
 def test_a_bad_setting_stops_the_start_with_one_line(
