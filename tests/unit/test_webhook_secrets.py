@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -53,9 +53,26 @@ def having(**secrets: str) -> SecretValues:
     return SecretValues({f"WORKFLOW_SECRET_{name}": value for name, value in secrets.items()})
 
 
+def texts(value: Any) -> Iterator[str]:
+    """All texts and keys of a JSON value, as they are."""
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield key
+                yield from texts(inner)
+        case list():
+            for inner in value:
+                yield from texts(inner)
+        case str():
+            yield value
+        case _:
+            pass
+
+
 def nothing_of(secret: str, result: EffectResult) -> None:
     """No form of the secret stands in the result."""
-    shown = orjson.dumps(result.error if isinstance(result, EffectFailed) else result.output).decode()
+    found: JSON = result.error if isinstance(result, EffectFailed) else result.output
+    shown = "\n".join([*texts(found), orjson.dumps(found).decode()])
     forms = {
         secret,
         json.dumps(secret)[1:-1],
