@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ops import home
 from ops.errors import NoPlatform
 from schemas.errors import BadSetting
-from schemas.settings import Settings
+from schemas.settings import Settings, secret_names
 
 ELSEWHERE: Final = ("WORKFLOW_URL", "KAFKA_", "POSTGRES_")
 """Variables that begin so name a platform which no folder of ours knows."""
@@ -26,7 +26,7 @@ def load(**given: Any) -> Settings:
     except ValidationError as invalid:
         first = invalid.errors(include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
-        value = "***" if "PASSWORD" in name else first["input"]
+        value = "***" if name.lower() in secret_names() else first["input"]
         raise BadSetting(name=name, value=value, reason=first["msg"]) from None
 
 
@@ -47,7 +47,7 @@ def of_platform(folder: Path | None) -> Settings:
 
 def warn_of_unknown(say: Callable[[str], None]) -> None:
     """Tell of WORKFLOW_* variables that are no settings: most are misspelt ones."""
-    known = {name.upper() for name in Settings.model_fields}
+    known = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in secret_names()}
     for variable in sorted(name for name in os.environ if name.startswith("WORKFLOW_") and name not in known):
         near = difflib.get_close_matches(variable, known, 1)
         say(f"{variable} is no setting" + (f"; did you mean {near[0]}?" if near else ""))

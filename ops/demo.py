@@ -61,7 +61,7 @@ def demo(home: Path | None) -> None:
     with ExitStack() as stack:
         settings = stack.enter_context(_running(home))
         echo = stack.enter_context(echo_receiver(0))
-        client = stack.enter_context(Client(settings.workflow_url))
+        client = stack.enter_context(Client(settings.workflow_url, settings.workflow_api_key))
         defined = client.apply(orjson.dumps(SAMPLE)).body
         say(
             f"\n  Defined {defined['id']} version {defined['version']}: {', '.join(s['name'] for s in defined['steps'])}"

@@ -16,7 +16,7 @@ from ops.embedded.kafka import KafkaServer
 from ops.embedded.postgres import PostgresServer
 from ops.embedded.server import READY_WITHIN_S, EmbeddedServer
 from ops.errors import PortTaken, ServerNotStarted, StartInterrupted
-from ops.parts import OwnPart
+from ops.parts import OwnPart, told
 from ops.ports import LOOPBACK, free_port, holder, is_free
 from ops.process import tail
 from ops.reaper import Reaper
@@ -57,8 +57,9 @@ class Platform:
 
     def tell(self) -> None:
         """Write down for the other commands what runs where."""
-        told = self.settings.model_dump(mode="json", exclude_unset=True)
-        state = home.Platform(os.getpid(), self.settings.workflow_url, told, self._supervisor.processes())
+        state = home.Platform(
+            os.getpid(), self.settings.workflow_url, told(self.settings), self._supervisor.processes()
+        )
         home.write(self.settings.workflow_home, state)
 
 

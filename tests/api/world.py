@@ -78,12 +78,12 @@ class Definitions:
         await self.level()
         return self.position >= position
 
-    async def define(self, definition: dict[str, Any]) -> tuple[Defined, bool]:
+    async def define(self, definition: dict[str, Any], actor: str | None = None) -> tuple[Defined, bool]:
         await self.level()
         newest = self.catalog.get(definition["id"])
         if newest is not None and newest.definition == definition:
             return newest, False
-        made = self.catalog.fold(self.position, self.catalog.next_record(definition, "2026-01-01T00:00:00.000Z"))
+        made = self.catalog.fold(self.position, self.catalog.next_record(definition, "2026-01-01T00:00:00.000Z", actor))
         assert made is not None
         return made, True
 
