@@ -24,9 +24,6 @@ class Access:
         self._verifier = Verifier()
         self._rates = Rates(per_second)
 
-    def close(self) -> None:
-        self._verifier.close()
-
     async def admit(self, request: Asgi, needed: Scope) -> None:
         """Let the caller in to what needs this scope: puts its `api_key` into the request, and headers for the answer.
 

@@ -144,6 +144,12 @@ class StartUnknown(RequestRefused):
         self.run_ids = tuple(run_ids)
 
 
+class KeyOutcomeUnknown(RequestRefused):
+    """It is not known whether the API key {key!r} was {done} ({reason}). {remedy}"""
+
+    code: ClassVar[str] = "outcome_unknown"
+
+
 class Overloaded(RequestRefused):
     """This process has {what} at once; the limit is {limit}."""
 

@@ -221,7 +221,7 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "Outcome unknown",
         "The write was sent to Kafka, and no answer came in time: it may have happened or not.",
         "The broker died or froze, or the connection broke, between the send and its acknowledgement.",
-        "Repeat the request with the same Idempotency-Key: it is the same run however often it arrives. Defining a workflow again is always safe.",
+        "Repeat the request with the same Idempotency-Key: it is the same run however often it arrives. Defining a workflow again is always safe, and so is revoking a key; of a new key, see `detail`.",
         2,
     ),
     "store_away": ProblemType(

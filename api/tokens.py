@@ -62,7 +62,7 @@ class _Line:
 
 
 class Verifier:
-    """Checks tokens against keys. `close` it.
+    """Checks tokens against keys.
 
     What was found out is remembered beside the record that it was found out against, so a newer record of the key makes
     it worthless. Each known key has a line of its own, all unknown ones have one together.
@@ -75,9 +75,6 @@ class Verifier:
         self._lines: dict[str, _Line] = {}
         self._nobody = hash_secret(secrets.token_hex(SECRET_BYTES))
         self._threads = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="keys")
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def digest(self, token: Token) -> bytes:
         """What is kept of a token: worth nothing outside this process."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from api import cursors
 from api.bodies import KeyBody, KeyPage, NewKeyBody
-from api.errors import BodyInvalid, FieldError, KeysOff
+from api.errors import BodyInvalid, FieldError, KeyOutcomeUnknown, KeysOff
 from api.openapi import body_of, problems
 from api.ports import ApiKeys
 from api.reads import page_limit, page_link
@@ -18,6 +18,7 @@ from api.responses import Json
 from api.routing import Api, Cursor, Limit, PlainRoute, Shared, StrictRoute, api_of
 from api.starts import escape
 from api.tokens import hash_secret, new_token
+from schemas.errors import OutcomeUnknown
 from schemas.events import time_text
 from schemas.jsontext import JSON
 from schemas.keys import ApiKey, mistakes, sorted_scopes
@@ -50,8 +51,14 @@ async def create(request: Request) -> Json:
     hash_ = await asyncio.to_thread(hash_secret, token.secret)
     created_at = time_text(api.deps.clock())
     key = ApiKey(token.id, fields["name"], sorted_scopes(fields["scopes"]), hash_, created_at, fields.get("rate"))
-    made = await keys.create(key)
-    return Json({**made.shown(), "token": token.text}, 201, {"Location": f"/api/v1/keys/{made.id}"})
+    try:
+        made = await keys.create(key)
+    except OutcomeUnknown as unknown:
+        remedy = (
+            "Look at GET /api/v1/keys: if it is there, revoke it, for nobody knows its token, and make another one."
+        )
+        raise KeyOutcomeUnknown(key=key.name, done="made", reason=_reason(unknown), remedy=remedy) from unknown
+    return Json({**made.shown(), "token": token.text}, 201)
 
 
 @router.get("/api/v1/keys", operation_id="keys_list", response_model=KeyPage, responses=problems(400, 409, 431, 503))
@@ -77,7 +84,15 @@ async def list_keys(request: Request, api: Shared, limit: Limit = None, cursor: 
 )
 async def revoke(api: Shared, key_id: KeyId) -> Json:
     """Revoke an API key, for ever. Every process refuses it within a second or so; repeating the request is safe."""
-    return Json((await _keys(api).revoke(key_id)).shown())
+    try:
+        return Json((await _keys(api).revoke(key_id)).shown())
+    except OutcomeUnknown as unknown:
+        remedy = "Repeating the request is safe."
+        raise KeyOutcomeUnknown(key=key_id, done="revoked", reason=_reason(unknown), remedy=remedy) from unknown
+
+
+def _reason(unknown: OutcomeUnknown) -> object:
+    return unknown.fields.get("reason", "")
 
 
 def _keys(api: Api) -> ApiKeys:

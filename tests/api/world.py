@@ -19,10 +19,12 @@ from projections.fold import PartitionFold
 from projections.memory import MemoryStore
 from schemas.catalog import Catalog, Defined
 from schemas.identity import home
+from schemas.keys import Token
 from schemas.position import Position
 from schemas.settings import Settings
 from schemas.store import PendingRow
 from tests.histories import BASE_S, Log, LogRecord, Story, definition
+from tests.keyring import KeyRing
 
 PARTITIONS = 4
 
@@ -107,6 +109,7 @@ class World:
     commands: Commands = field(default_factory=Commands)
     catalog: Definitions = field(default_factory=Definitions)
     health: Health = field(default_factory=Health)
+    keys: KeyRing = field(default_factory=KeyRing)
     log: Log = field(default_factory=lambda: Log(PARTITIONS))
 
     def __post_init__(self) -> None:
@@ -121,6 +124,7 @@ class World:
                 self.health,
                 lambda: BASE_S,
                 lambda: f"run-{next(numbers)}",
+                self.keys if self.settings.workflow_auth == "keys" else None,
             )
         )
         for partition in range(PARTITIONS):
@@ -176,9 +180,11 @@ class World:
 
 
 @asynccontextmanager
-async def client_of(world: World) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(world: World, token: Token | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client, with a key if one is given."""
     transport = httpx.ASGITransport(world.app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    headers = {} if token is None else {"Authorization": f"Bearer {token.text}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
         yield client
 
 
