@@ -45,8 +45,7 @@ class _App(FastAPI):
 
 
 def build_app(deps: Deps) -> FastAPI:
-    """The API as an ASGI app. It starts and stops nothing: who hands in `deps` does. Raises BadSetting."""
-    origins(deps.settings)
+    """The API as an ASGI app. It starts and stops nothing: who hands in `deps` does."""
     app = _App(
         title="Workflow platform",
         version=_version(),

@@ -1,4 +1,4 @@
-"""Whether an API may listen where it was told to."""
+"""Whether an API may listen where it was told to, and to whom."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import socket
 
+from api.headers import origins
 from schemas.errors import BadSetting
 from schemas.settings import Settings
 
@@ -13,13 +14,20 @@ log = logging.getLogger(__name__)
 
 
 def guard(listening: socket.socket, settings: Settings) -> None:
-    """Raise BadSetting where others than this machine could come in and nobody is asked for a key, unless
-    WORKFLOW_AUTH says that this is meant; then say so."""
-    host = listening.getsockname()[0]
+    """Raise BadSetting, and close the socket, where others than this machine could come in and nobody is asked for a key,
+    unless WORKFLOW_AUTH says that this is meant; then say so. Also for WORKFLOW_CORS_ORIGINS that cannot be used."""
+    try:
+        _guard(listening.getsockname()[0], settings)
+        origins(settings)
+    except BadSetting:
+        listening.close()
+        raise
+
+
+def _guard(host: str, settings: Settings) -> None:
     if settings.workflow_auth == "keys" or ipaddress.ip_address(host).is_loopback:
         return
     if settings.workflow_auth == "auto":
-        listening.close()
         reason = (
             f"the API would listen on {host} (API_HOST={settings.api_host}), beyond this machine, and let everybody in. "
             "Set WORKFLOW_AUTH=keys and make a key with `workflow keys create`, or WORKFLOW_AUTH=off when something else "

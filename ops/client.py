@@ -141,6 +141,8 @@ def _problem(response: httpx.Response) -> CommandFailed:
         problem, text, code = {}, f"{response.status_code} {response.reason_phrase}", ""
     for error in problem.get("errors", []):
         text += f"\n  {error.get('pointer') or '/'}: {error.get('detail')}"
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        text += "\n  The commands send the key of WORKFLOW_API_KEY, or of the file that WORKFLOW_API_KEY_FILE names."
     if "request_id" in problem:
         text += f"\n  (request {problem['request_id']})"
     return CommandFailed(text, _exit_code(response.status_code, code))

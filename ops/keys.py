@@ -115,8 +115,8 @@ async def _revoke(reader: KeyReader, text: str) -> list[ApiKey]:
 def _run(home: Path | None, work: Callable[[KeyReader], Awaitable[T]]) -> T:
     """Do it on the topic of the platform that is meant; it is made if it is missing."""
     settings = config.of_platform(home)
-    checks.check_broker(settings)
     try:
+        checks.check_broker(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_on_kafka(settings, work))
     except BrokerAway as away:

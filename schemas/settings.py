@@ -142,9 +142,9 @@ class SecretFiles(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Raises BadSetting for a file that cannot be read."""
-        variable = f"{field_name.upper()}_FILE"
-        path = os.environ.get(variable) if is_secret(field) else None
-        return (_content(variable, path) if path else None), field_name, False
+        name = field_name.upper()
+        path = os.environ.get(f"{name}_FILE") if is_secret(field) and name not in os.environ else None
+        return (_content(f"{name}_FILE", path) if path else None), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         found = {name: self.get_field_value(field, name)[0] for name, field in Settings.model_fields.items()}
