@@ -30,6 +30,7 @@ PROBES: Final = frozenset({"/health", "/livez", "/ready", "/readyz"})
 CLIENT_GONE: Final = 499
 """What the log says of a request whose client left before its end."""
 
+_TOKEN: Final = re.compile(r"wfk_[0-9a-zA-Z_]*")
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
 
 
@@ -151,6 +152,7 @@ def _log(scope: Scope, status: int, request_id: str, took_s: float) -> None:
     level = logging.WARNING if status >= 500 else logging.DEBUG if scope["path"] in PROBES else logging.INFO
     if log.isEnabledFor(level):
         path = scope["raw_path"].decode("ascii", "replace")  # as it came: no line break of the caller's in the log
+        path = _TOKEN.sub("wfk_***", path)
         took_ms = took_s * 1000
         key = scope.get("api_key")
         log.log(
