@@ -25,13 +25,13 @@ class Access:
         self._rates = Rates(per_second)
 
     async def admit(self, request: Asgi, needed: Scope) -> None:
-        """Let the caller in to what needs this scope: puts its `api_key` into the request, and headers for the answer.
+        """Let the caller in to what needs this scope: puts its `api_key` into the request, and `limit_headers` for its answer.
 
         Raises NotAuthenticated, ScopeMissing, RateLimited; BrokerAway or LogMismatch while keys cannot be known,
         Overloaded when too many wait for a check.
         """
         key = request["api_key"] = await self._caller(_token(request))
-        request["answer_headers"] = self._rates.take(key)
+        self._count(request, key)
         if not key.allows(needed):
             raise ScopeMissing(name=key.name, scope=needed, has=", ".join(key.scopes))
 
@@ -43,7 +43,13 @@ class Access:
             detail = f"{starts} items; the API key {key.name!r} may start {limit.amount} per {limit.GRANULARITY.name}"
             raise BodyInvalid([FieldError("/items", "too_many", detail, limit.amount)])
         if starts > 1:
-            request["answer_headers"] = self._rates.take(key, starts - 1)
+            self._count(request, key, starts - 1)
+
+    def _count(self, request: Asgi, key: ApiKey, requests: int = 1) -> None:
+        try:
+            self._rates.take(key, requests)
+        finally:
+            request["limit_headers"] = self._rates.told(key)
 
     async def _caller(self, token: Token | None) -> ApiKey:
         if token is None:

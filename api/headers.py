@@ -28,6 +28,7 @@ SECURE: Final[tuple[Header, ...]] = (
 )
 """What an answer gets that does not say otherwise."""
 
+_NAMES: Final = frozenset(name for name, _ in SECURE)
 _ORIGIN: Final = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _METHODS: Final = ("GET", "POST", "DELETE")
 _ASKED: Final = ("Authorization", "Idempotency-Key", "If-None-Match", "X-Request-Id")
@@ -45,10 +46,10 @@ _SHOWN: Final = (
 )
 
 
-def secured(given: Iterable[Header], more: Iterable[Header] = ()) -> list[Header]:
-    """What an answer with these headers lacks of `SECURE` and of `more`."""
-    names = {name for name, _ in given}
-    return [header for header in (*SECURE, *more) if header[0] not in names]
+def secured(given: Iterable[Header]) -> Iterable[Header]:
+    """What an answer with these headers lacks of `SECURE`."""
+    names = [name for name, _ in given]
+    return SECURE if _NAMES.isdisjoint(names) else [header for header in SECURE if header[0] not in names]
 
 
 def shared_with(origins: tuple[str, ...], app: ASGIApp) -> ASGIApp:

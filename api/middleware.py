@@ -132,7 +132,10 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = message["headers"]
-            headers += (*secured(headers, self._request.get("answer_headers", ())), self._id)
+            headers += secured(headers)
+            headers.append(self._id)
+            if "limit_headers" in self._request:
+                headers += self._request["limit_headers"]
         else:
             self.complete = not message.get("more_body", False)
         await self._send(message)

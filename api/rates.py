@@ -31,25 +31,33 @@ class Rates:
         rate = key.rate or self._common
         return None if rate is None else _parsed(rate)
 
-    def take(self, key: ApiKey, requests: int = 1) -> Headers:
-        """Count requests; headers that tell what is left. Raises RateLimited, having counted nothing."""
+    def take(self, key: ApiKey, requests: int = 1) -> None:
+        """Count requests. Raises RateLimited, having counted nothing."""
         limit = self.limit(key)
-        if limit is None:
-            return ()
-        taken = self._counted.hit(limit, key.id, cost=requests)
-        reset_at, left = self._counted.get_window_stats(limit, key.id)
-        reset_s = max(1, math.ceil(reset_at - time.time()))
-        headers = (
-            (b"ratelimit-policy", b'"key";q=%d;w=%d' % (limit.amount, limit.get_expiry())),
-            (b"ratelimit", b'"key";r=%d;t=%d' % (left, reset_s)),
-        )
-        if taken:
-            return headers
-        wait_s = reset_s if requests == 1 else limit.get_expiry()  # room for one comes sooner than room for many
+        if limit is None or self._counted.hit(limit, key.id, cost=requests):
+            return
+        # room for one comes sooner than room for many
+        wait_s = self._left(limit, key)[1] if requests == 1 else limit.get_expiry()
         raise RateLimited(
-            headers={"Retry-After": str(wait_s)} | {name.decode(): value.decode() for name, value in headers},
+            headers={"Retry-After": str(wait_s)},
             name=key.name,
             limit=limit.amount,
             window=limit.GRANULARITY.name,
             wait_s=wait_s,
         )
+
+    def told(self, key: ApiKey) -> Headers:
+        """Headers that tell a caller what is left."""
+        limit = self.limit(key)
+        if limit is None:
+            return ()
+        left, reset_s = self._left(limit, key)
+        return (
+            (b"ratelimit-policy", b'"key";q=%d;w=%d' % (limit.amount, limit.get_expiry())),
+            (b"ratelimit", b'"key";r=%d;t=%d' % (left, reset_s)),
+        )
+
+    def _left(self, limit: RateLimitItem, key: ApiKey) -> tuple[int, int]:
+        """Requests that are left, and in how many seconds there are more."""
+        reset_at, left = self._counted.get_window_stats(limit, key.id)
+        return left, max(1, math.ceil(reset_at - time.time()))
