@@ -73,7 +73,7 @@ def idempotency_header() -> dict[str, Any]:
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
-        "description": "Names the start: repeated with the same key, for the same workflow, it is the same run. Kept for ever.",
+        "description": "Names the start: repeated with the same key, by the same caller for the same workflow, it is the same run. Kept for ever.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     }
 

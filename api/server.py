@@ -61,7 +61,7 @@ async def serve(
             topic.start()
         background = [asyncio.create_task(health.run(), name="health")]
         if keys is not None:
-            background.append(asyncio.create_task(keys.settle(), name="keys"))
+            background.append(asyncio.create_task(_settle(keys), name="keys"))
         try:
             await server.start()
             log.info("API at %s", server.address)
@@ -76,3 +76,10 @@ async def serve(
                 await topic.stop()
             await sender.stop()
     return 0
+
+
+async def _settle(keys: KeyReader) -> None:
+    """Know the keys, and say so if there is none that lets anybody in."""
+    await keys.settle()
+    if keys.levelled and not any(key.usable for key in keys.all()):
+        log.warning("There is no API key yet that may be used: make one with `workflow keys create`")

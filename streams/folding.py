@@ -38,7 +38,7 @@ class FoldedTopic(ABC):
         self._following: asyncio.Task[None] | None = None
         self.position = 0
         """Offset of the next record."""
-        self.failure: WorkflowError | None = None
+        self.failure: LogMismatch | None = None
         """Why it is followed no more: it is not the topic that was read before."""
         self.levelled = False
         """Whether all that stood there at some moment after the start was folded."""
@@ -70,7 +70,7 @@ class FoldedTopic(ABC):
         end = (await self._source.end_offsets([self._tp]))[self._tp]
         if end < read:
             reason = f"it ends at {end}, before offset {read}, to which it was read"
-            self._fail(LogMismatch(partition=0, topic=self.topic, reason=reason))
+            self.fail(LogMismatch(partition=0, topic=self.topic, reason=reason))
         if not await self.reach(end, timeout_s):
             raise self.no_answer(f"{self.topic} is not read to its end {end} within {timeout_s:g} s")
         self.levelled = True
@@ -134,7 +134,7 @@ class FoldedTopic(ABC):
                         self.away = None
                         self._fold(records)
             except LogMismatch as mismatch:
-                self._fail(mismatch)
+                self.fail(mismatch)
                 return
             except BrokerAway as away:
                 if self.away is None:
@@ -150,7 +150,8 @@ class FoldedTopic(ABC):
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    def _fail(self, failure: WorkflowError) -> None:
+    def fail(self, failure: LogMismatch) -> None:
+        """From now on it is followed no more, and who waits for it is told."""
         log.error("%s", failure.message)
         self.failure = failure
         self._moved.set()

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from schemas.errors import KeyNameTaken, KeyRefused, KeyUnknown, OutcomeUnknown
+from schemas.errors import KeyNameTaken, KeyRefused, KeyUnknown, LogMismatch, OutcomeUnknown
 from schemas.events import time_text
 from schemas.keys import ApiKey, Keys, encode
 from schemas.ports import Record
@@ -87,6 +87,15 @@ class KeyReader(FoldedTopic):
             reason = self._keys.fold(record.offset, record.key, record.value)
             if reason is not None:
                 log.warning("%s: record %d is passed over: %s", self.topic, record.offset, reason)
+
+    def fail(self, failure: LogMismatch) -> None:
+        super().fail(
+            LogMismatch(
+                f"{self.topic} is not the topic that this process has read before ({failure.fields.get('reason')}), so it lets "
+                "nobody in any more. If this is the right cluster, start the process again; keys that are missing then "
+                "must be made anew."
+            )
+        )
 
     def _now(self) -> str:
         return time_text(self._clock())

@@ -20,7 +20,7 @@ from schemas.keys import read_token
 from schemas.settings import Settings
 from tests import servers
 from tests.api.client import define, delay, ended, eventually, platform_settings, problem, start
-from tests.api.platform import Platform
+from tests.api.platform import Platform, Process
 from tests.kafka_dump import NAMES, dump
 from tests.reader import Raw
 
@@ -256,6 +256,19 @@ def test_keys_are_made_listed_and_revoked_by_commands(platform: Platform, boss: 
     made = json.loads(command(platform, "keys", "create", "cli", "--scope", "read", "-o", "json").stdout)
     assert command(platform, "keys", "revoke", made["id"]).returncode == 0
     assert "cli" in command(platform, "keys", "list").stdout
+
+
+def test_other_roles_can_be_probed_from_outside(platform: Platform, tmp_path: Path) -> None:
+    """On the address that WORKFLOW_HEALTH_HOST says, without a key, and with the headers of every answer."""
+    there = platform.settings.model_copy(update={"workflow_health_host": "127.0.0.2"})
+    process = Process("projector", there, tmp_path / "projector.log")
+    process.address = process.address.replace("127.0.0.1", "127.0.0.2")
+    try:
+        process.ready()
+        answer = httpx.get(f"{process.address}/health")
+        assert (answer.status_code, answer.headers["x-content-type-options"]) == (200, "nosniff")
+    finally:
+        process.kill()
 
 
 def test_a_flood_of_wrong_keys_keeps_nobody_else_out(platform: Platform, api: httpx.Client) -> None:

@@ -176,7 +176,7 @@ async def test_a_topic_that_was_made_anew_lets_nobody_in(ours: Settings, monkeyp
                 except BrokerAway:
                     await asyncio.sleep(0.1)
         await until(lambda: keys.failure is not None, 30.0)
-        with pytest.raises(LogMismatch):
+        with pytest.raises(LogMismatch, match="lets nobody in"):
             keys.usable(key.id)
 
 

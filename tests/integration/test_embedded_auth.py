@@ -56,6 +56,16 @@ def test_an_api_that_would_let_everybody_in_does_not_start(folder: Path, more: d
     assert ("WORKFLOW_CORS_ORIGINS" if more else "WORKFLOW_AUTH=keys") in lines[0]
 
 
+@pytest.mark.slow
+def test_a_platform_on_an_address_of_its_own(folder: Path) -> None:
+    """Its API is started, watched and found where API_HOST says; probes of its other processes stay on the loopback."""
+    home = folder / "home"
+    elsewhere = {"API_HOST": "127.0.0.2", "WORKFLOW_HEALTH_HOST": "192.0.2.1", "STORAGE_BACKEND": "filesystem"}
+    with platform(home, env=elsewhere):
+        assert url_of(home).startswith("http://127.0.0.2:")
+        assert workflow("demo", "--home", str(home), folder=folder).returncode == 0
+
+
 def test_up_says_why_its_api_does_not_start(folder: Path) -> None:
     """With the API's own line, and the exit code of a setting."""
     done = workflow("up", "--home", str(folder / "home"), folder=folder, API_HOST=EVERYWHERE, STORAGE_BACKEND="memory")
