@@ -19,7 +19,7 @@ from ops.client import CommandFailed, Exit
 from ops.options import Nouns, data_option, home_option
 from schemas.errors import BrokerAway, KeyRefused, KeyUnknown, LogMismatch, OutcomeUnknown
 from schemas.events import time_text
-from schemas.keys import SCOPES, ApiKey, mistakes, sorted_scopes
+from schemas.keys import SCOPES, ApiKey, mistakes, read_token, sorted_scopes
 from schemas.settings import Settings
 from streams.key_reader import KeyReader
 from streams.topics import ensure_topics
@@ -89,8 +89,12 @@ def list_keys(home: Path | None, output: str) -> None:
 @home_option
 @data_option
 def revoke(key: str, home: Path | None, output: str) -> None:
-    """Revoke a key, for ever. Every API process refuses it within a second or so."""
-    revoked = _run(home, lambda reader: _revoke(reader, key))
+    """Revoke a key, for ever. Every API process refuses it within a second or so.
+
+    A key that was found where it should not be may be given whole, as wfk_…
+    """
+    token = read_token(key)
+    revoked = _run(home, lambda reader: _revoke(reader, key if token is None else token.id))
     if output == "json":
         click.echo(orjson.dumps([each.shown() for each in revoked]).decode())
     else:

@@ -255,6 +255,9 @@ def test_keys_are_made_listed_and_revoked_by_commands(platform: Platform, boss: 
     wait_for(platform, made["token"], status=401)
     made = json.loads(command(platform, "keys", "create", "cli", "--scope", "read", "-o", "json").stdout)
     assert command(platform, "keys", "revoke", made["id"]).returncode == 0
+    made = json.loads(command(platform, "keys", "create", "cli", "--scope", "read", "-o", "json").stdout)
+    found = command(platform, "keys", "revoke", made["token"])
+    assert (found.returncode, made["token"] in found.stdout) == (0, False)
     assert "cli" in command(platform, "keys", "list").stdout
 
 
