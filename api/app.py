@@ -12,8 +12,10 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from api.access import Access
 from api.body import BODIES_BYTES_MAX, Bodies
 from api.errors import FieldError, InternalError, MethodRefused, ParameterInvalid, PathUnknown, RequestRefused
+from api.headers import origins
 from api.ids import new_id
 from api.middleware import Edge
 from api.openapi import describe
@@ -21,8 +23,9 @@ from api.ports import Deps
 from api.reads import Waiting
 from api.recent import RecentStarts
 from api.responses import Problem
-from api.routes import probes, problem_pages, runs, trigger, workflows
+from api.routes import docs, keys, probes, problem_pages, runs, trigger, workflows
 from api.routing import Api, plain
+from api.scopes import scope_of
 from api.starts import ID_RULE
 from schemas.errors import WorkflowError
 
@@ -31,8 +34,9 @@ class _App(FastAPI):
     """FastAPI inside our own outermost layer, which answers starts by itself."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        direct = {("POST", "/api/v1/trigger"): plain(trigger.trigger)}
-        return Edge(super().build_middleware_stack(), new_id=new_id, direct=direct)
+        direct = {("POST", "/api/v1/trigger"): plain(trigger.trigger, scope_of("trigger"))}
+        app = super().build_middleware_stack()
+        return Edge(app, new_id=new_id, direct=direct, origins=origins(self.state.api.deps.settings))
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -46,7 +50,7 @@ def build_app(deps: Deps) -> FastAPI:
         title="Workflow platform",
         version=_version(),
         openapi_url="/api/v1/openapi.json",
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         telemetry={
@@ -65,12 +69,16 @@ def build_app(deps: Deps) -> FastAPI:
         ),
         waiting=Waiting(deps.store),
         recent=RecentStarts(),
+        access=None if deps.keys is None else Access(deps.keys, per_second=deps.settings.workflow_rate_limit),
     )
     for router in (
         trigger.router,
         runs.router,
         workflows.writing,
         workflows.router,
+        keys.writing,
+        keys.router,
+        docs.router,
         probes.router,
         problem_pages.router,
     ):

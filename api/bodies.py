@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.definitions import Definition
+from schemas.keys import SCOPES, Scope
 from schemas.views import Status
 
 Position = Field(
@@ -179,6 +180,43 @@ class ReadyBody(_Body):
 
     status: Literal["ready", "degraded", "starting", "draining"]
     components: dict[str, ComponentBody]
+
+
+class KeyRequest(_Body):
+    """An API key to be made."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:+-]{0,63}$", description="the `actor` of what it causes")
+    scopes: list[Scope] = Field(min_length=1, max_length=len(SCOPES), json_schema_extra={"uniqueItems": True})
+    rate: str | None = Field(
+        None,
+        pattern="^[1-9][0-9]{0,6}/(second|minute|hour)$",
+        description="a limit of its own in place of WORKFLOW_RATE_LIMIT",
+        examples=["20/second"],
+    )
+
+
+class KeyBody(_Body):
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    scopes: list[Scope]
+    rate: str | None
+    created_at: str = Instant
+    revoked_at: str | None = Field(description="since when it may not be used")
+
+
+class NewKeyBody(KeyBody):
+    """An API key that was just made."""
+
+    token: str = Field(description="what its owner sends; shown this once", examples=["wfk_…"])
+
+
+class KeyPage(_Body):
+    """API keys by name."""
+
+    items: list[KeyBody]
+    next_cursor: str | None
 
 
 class HealthBody(_Body):

@@ -92,6 +92,30 @@ class MethodRefused(RequestRefused):
     """{path} does not take {method}; it takes {allowed}."""
 
 
+class NotAuthenticated(RequestRefused):
+    """An API key that may be used is needed. Send it as `Authorization: Bearer wfk_…`; `workflow keys create` makes one."""
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": "Bearer"})
+
+
+class ScopeMissing(RequestRefused):
+    """The API key {name!r} has no scope {scope!r}, which this operation needs; it has {has}."""
+
+    def __init__(self, *, name: str, scope: str, has: str) -> None:
+        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        super().__init__(headers={"WWW-Authenticate": challenge}, name=name, scope=scope, has=has)
+
+
+class RateLimited(RequestRefused):
+    """The API key {name!r} may make {limit} requests per {window}, and has made them. Come again in {wait_s} s."""
+
+
+class KeysOff(RequestRefused):
+    """No API keys are asked for here (WORKFLOW_AUTH={auth}), so this API makes none. Set WORKFLOW_AUTH=keys, or use
+    `workflow keys`."""
+
+
 class IdempotencyKeyReused(RequestRefused):
     """The Idempotency-Key names run {run_id!r}, which was started with another {field}. Take a new key for another start."""
 
@@ -118,6 +142,12 @@ class StartUnknown(RequestRefused):
         what = "the start" if len(run_ids) == 1 else f"every one of the {len(run_ids)} starts"
         super().__init__(what=what, reason=reason, remedy=remedy)
         self.run_ids = tuple(run_ids)
+
+
+class KeyOutcomeUnknown(RequestRefused):
+    """It is not known whether the API key {key!r} was {done} ({reason}). {remedy}"""
+
+    code: ClassVar[str] = "outcome_unknown"
 
 
 class Overloaded(RequestRefused):

@@ -16,6 +16,7 @@ from schemas.position import Position, reached
 from schemas.settings import Settings
 from schemas.store import ReadStore
 from streams.catalog_reader import CatalogReader
+from streams.key_reader import KeyReader
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,10 @@ class ApiHealth:
         sender: KafkaCommandSender,
         prepared: asyncio.Event | None,
         stop: asyncio.Event,
+        keys: KeyReader | None = None,
     ) -> None:
         self._settings = settings
+        self._keys = keys
         self._store, self._reader, self._catalog, self._sender = store, reader, catalog, sender
         self._prepared, self._stop = prepared, stop
         self._kafka_seen = self._store_seen = False
@@ -63,12 +66,19 @@ class ApiHealth:
             "store": _component(self._store_away, seen=self._store_seen),
             "projection": self._projection(),
         }
+        if self._keys is not None:
+            components["keys"] = _component(_trouble(self._keys), seen=self._keys.levelled)
         if self._stop.is_set():
             return ReadyReport(ready=False, status="draining", components=components)
-        if not (self._kafka_seen and self._store_seen and (self._prepared is None or self._prepared.is_set())):
+        if not (self._kafka_seen and self._store_seen and self._is_prepared()):
             return ReadyReport(ready=False, status="starting", components=components)
         sound = all(component.state == "ok" for component in components.values())
         return ReadyReport(ready=True, status="ready" if sound else "degraded", components=components)
+
+    def _is_prepared(self) -> bool:
+        """Topics and tables are there, and a key that was made before the start is known."""
+        keys_known = self._keys is None or self._keys.levelled
+        return keys_known and (self._prepared is None or self._prepared.is_set())
 
     def _kafka(self) -> Component:
         return _component(self._sender.away or self._catalog.away, seen=self._kafka_seen)
@@ -108,6 +118,13 @@ class ApiHealth:
         self._ends_away = None
         if len(self._ahead) < _SAMPLES_MAX:
             self._ahead.append((time.monotonic(), {tps[tp]: end for tp, end in ends.items()}))
+
+
+def _trouble(keys: KeyReader) -> str | None:
+    """Why callers cannot be let in, or why news of keys does not come."""
+    if keys.failure is not None:
+        return keys.failure.message
+    return keys.away if keys.levelled else f"{keys.topic} is not read to its end yet"
 
 
 def _component(away: str | None, *, seen: bool) -> Component:

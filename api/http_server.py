@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.errors import HeadersTooLarge, RequestMalformed, RequestRefused
+from api.headers import SECURE
 from api.ids import new_id
 from api.middleware import HEADERS_BYTES_MAX, URI_BYTES_MAX
 from api.problems import problem_type
@@ -23,6 +24,7 @@ from schemas.errors import BadSetting
 KEEP_ALIVE_S: Final = 75
 BACKLOG: Final = 2_048
 _HEAD_BYTES_MAX: Final = URI_BYTES_MAX + HEADERS_BYTES_MAX
+_SECURE: Final = b"".join(name + b": " + value + b"\r\n" for name, value in SECURE)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -60,8 +62,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         request_id = new_id()
         body = problem_json(error, request_id)
-        head = f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[problem_type(error).status] + head.encode("ascii") + body)
+        head = f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n"
+        self.transport.write(STATUS_LINE[problem_type(error).status] + head.encode("ascii") + _SECURE + b"\r\n" + body)
         self.transport.close()
 
 

@@ -1,4 +1,5 @@
-"""The outermost layer of every request: its id, the bounds that come before any reading, and the last word on errors."""
+"""The outermost layer of every request: its id, the bounds that come before any reading, the headers of every answer,
+and the last word on errors."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import HeadersTooLarge, InternalError, Overloaded, RequestMalformed, RequestRefused, UriTooLong
+from api.headers import secured, shared_with
 from api.responses import Problem
 from schemas.errors import WorkflowError
 
@@ -28,6 +30,7 @@ PROBES: Final = frozenset({"/health", "/livez", "/ready", "/readyz"})
 CLIENT_GONE: Final = 499
 """What the log says of a request whose client left before its end."""
 
+_TOKEN: Final = re.compile(r"wfk_[0-9a-zA-Z_]*")
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
 
 
@@ -35,15 +38,20 @@ class Edge:
     """Pure ASGI. Puts `request_id` into the scope; answers what escapes the app as a problem, never as a stack trace.
 
     `direct`: handlers by method and path that are called without the app around them: its layers are a third of what
-    a start costs.
+    a start costs. `origins`: whose pages may call the app from a browser.
     """
 
     def __init__(
-        self, app: ASGIApp, *, new_id: Callable[[], str], direct: Mapping[tuple[str, str], Handler] | None = None
+        self,
+        app: ASGIApp,
+        *,
+        new_id: Callable[[], str],
+        direct: Mapping[tuple[str, str], Handler] | None = None,
+        origins: tuple[str, ...] = (),
     ) -> None:
         self.app = app
         self._new_id = new_id
-        self._direct = dict(direct or {})
+        self._inner = shared_with(origins, Direct(app, dict(direct or {})) if direct else app)
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,18 +62,15 @@ class Edge:
         header_bytes, given_id = _headers(scope)
         request_id = given_id or self._new_id()
         scope["request_id"] = request_id
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, request_id, scope)
         began = time.perf_counter()
         self._running += 1
         try:
             refused = self._refused(scope, header_bytes)
-            handler = self._direct.get((scope["method"], scope["path"]))
             if refused is not None:
                 await Problem(refused, request_id)(scope, receive, answer)
-            elif handler is not None:
-                await _handle(handler, Request(scope, receive, answer), receive, answer)
             else:
-                await self.app(scope, receive, answer)
+                await self._inner(scope, receive, answer)
         except ClientDisconnect:
             answer.status = answer.status or CLIENT_GONE
         except Exception:
@@ -91,21 +96,34 @@ class Edge:
         return None
 
 
-async def _handle(handler: Handler, request: Request, receive: Receive, answer: Send) -> None:
+class Direct:
+    """The app, but for what `handlers` answer."""
+
+    def __init__(self, app: ASGIApp, handlers: dict[tuple[str, str], Handler]) -> None:
+        self.app = app
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler = self._handlers.get((scope["method"], scope["path"]))
+        answer = self.app if handler is None else await _answer(handler, Request(scope, receive, send))
+        await answer(scope, receive, send)
+
+
+async def _answer(handler: Handler, request: Request) -> Response:
     try:
-        response = await handler(request)
+        return await handler(request)
     except WorkflowError as error:
-        response = Problem(error, request.scope["request_id"])
-    await response(request.scope, receive, answer)
+        return Problem(error, request.scope["request_id"])
 
 
 class _Answer:
-    """The way out: adds the request id and remembers the status."""
+    """The way out: adds the headers of every answer and remembers the status."""
 
-    __slots__ = ("_id", "_send", "complete", "status")
+    __slots__ = ("_id", "_request", "_send", "complete", "status")
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, request: Scope) -> None:
         self._send = send
+        self._request = request
         self._id = (b"x-request-id", request_id.encode("latin-1"))
         self.status = 0
         self.complete = False
@@ -113,7 +131,11 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"].append(self._id)
+            headers = message["headers"]
+            headers += secured(headers)
+            headers.append(self._id)
+            if "limit_headers" in self._request:
+                headers += self._request["limit_headers"]
         else:
             self.complete = not message.get("more_body", False)
         await self._send(message)
@@ -133,14 +155,17 @@ def _log(scope: Scope, status: int, request_id: str, took_s: float) -> None:
     level = logging.WARNING if status >= 500 else logging.DEBUG if scope["path"] in PROBES else logging.INFO
     if log.isEnabledFor(level):
         path = scope["raw_path"].decode("ascii", "replace")  # as it came: no line break of the caller's in the log
+        path = _TOKEN.sub("wfk_***", path)
         took_ms = took_s * 1000
+        key = scope.get("api_key")
         log.log(
             level,
-            "%s %s %d %.1f ms request_id=%s",
+            "%s %s %d %.1f ms%s request_id=%s",
             scope["method"],
             path,
             status,
             took_ms,
+            "" if key is None else f" key={key.name}",
             request_id,
             extra={"request_id": request_id},
         )

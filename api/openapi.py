@@ -8,10 +8,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from api.bodies import BatchBody, ProblemBody, TriggerBody
+from api.bodies import BatchBody, KeyRequest, ProblemBody, TriggerBody
 from api.cursors import CURSOR_CHARS_MAX
 from api.problems import PROBLEMS
 from api.responses import PROBLEM_JSON
+from api.scopes import scope_of
 from schemas.definitions import NewDefinition
 from schemas.settings import Settings
 
@@ -20,6 +21,13 @@ _PATTERNS: Final = {
     "min_position": {"pattern": r"^([det][0-9]{1,4}\.[0-9]{1,18}(-[det][0-9]{1,4}\.[0-9]{1,18})*)?$"},
     "cursor": {"pattern": "^[A-Za-z0-9_-]+$", "maxLength": CURSOR_CHARS_MAX},
 }
+_SCHEME: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, as `workflow keys create` shows it. Asked for where WORKFLOW_AUTH is `keys`.",
+}
+_ASKED: Final = (401, 403, 429)
+"""What every operation that needs a scope may answer."""
 _HEADERS: Final = {
     "X-Request-Id": "The request's id: the one that was given, or a new one. The log has it.",
     "Workflow-Position": "How far the log had got, for `min_position` of a later read.",
@@ -32,6 +40,9 @@ Every write answers with a `position`. A read that is given it as `min_position`
 Errors are RFC 9457 problems; their `type` is a page of this API. A 503 with code `broker_away` or `store_away` means
 that nothing was written; `outcome_unknown` means that it may have been, and that repeating the request with the same
 `Idempotency-Key` is safe.
+
+Where the platform asks for API keys, each is sent as `Authorization: Bearer wfk_…`; every operation names the scope that
+it needs.
 """
 
 
@@ -62,7 +73,7 @@ def idempotency_header() -> dict[str, Any]:
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
-        "description": "Names the start: repeated with the same key, for the same workflow, it is the same run. Kept for ever.",
+        "description": "Names the start: repeated with the same key, by the same caller for the same workflow, it is the same run. Kept for ever.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     }
 
@@ -81,6 +92,7 @@ def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
             (NewDefinition, "validation"),
             (TriggerBody, "validation"),
             (BatchBody, "validation"),
+            (KeyRequest, "validation"),
             (ProblemBody, "serialization"),
         ],
         ref_template=_COMPONENTS,
@@ -93,6 +105,7 @@ def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
     components["NewDefinition"]["properties"]["id"]["pattern"] = "^([A-Za-z0-9][A-Za-z0-9._-]{0,127})?$"
     for step in ("DelayStep", "WebhookStep"):
         components[step]["properties"]["name"]["pattern"] = "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
+    document["components"]["securitySchemes"] = {"key": _SCHEME}
     for operations in document["paths"].values():
         for operation in operations.values():
             _complete(operation, settings)
@@ -104,6 +117,11 @@ def _complete(operation: dict[str, Any], settings: Settings) -> None:
     if "ValidationError" in str(responses.get("422")):  # FastAPI's own; parameters are refused with 400 here
         del responses["422"]
     responses["500"] = _problem(500)
+    needed = scope_of(operation["operationId"])
+    if needed is not None:
+        responses.update({str(status): _problem(status) for status in _ASKED})
+        if settings.workflow_auth == "keys":
+            operation["security"] = [{"key": [needed]}]
     for parameter in operation.get("parameters", []):
         schema = parameter["schema"]
         options = [option for option in schema.pop("anyOf", []) if option != {"type": "null"}]  # left out is not null

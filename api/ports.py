@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from schemas.catalog import Defined
+from schemas.keys import ApiKey
 from schemas.position import Position
 from schemas.settings import Settings
 from schemas.store import ReadStore
@@ -57,8 +58,33 @@ class Definitions(Protocol):
         """Wait until this position is folded; False when the time ran out."""
         ...
 
-    async def define(self, definition: dict[str, Any]) -> tuple[Defined, bool]:
-        """The version that holds this definition, and whether it was made by this call. Raises BrokerAway, OutcomeUnknown."""
+    async def define(self, definition: dict[str, Any], actor: str | None = None) -> tuple[Defined, bool]:
+        """The version that holds this definition, and whether it was made by this call, for `actor`. Raises BrokerAway,
+        OutcomeUnknown."""
+        ...
+
+
+class ApiKeys(Protocol):
+    """All API keys, folded by this process and followed."""
+
+    def usable(self, key_id: str) -> ApiKey | None:
+        """The key of this id if it may be used. Raises BrokerAway, LogMismatch while that cannot be known."""
+        ...
+
+    def all(self) -> list[ApiKey]:
+        """Every key, revoked ones too, by name."""
+        ...
+
+    async def level(self) -> None:
+        """Wait until all that stood in the topic at the call is folded. Raises BrokerAway within a bounded time."""
+        ...
+
+    async def create(self, key: ApiKey) -> ApiKey:
+        """The key, once it was read back. Raises KeyNameTaken, KeyRefused, BrokerAway, OutcomeUnknown."""
+        ...
+
+    async def revoke(self, key_id: str) -> ApiKey:
+        """The key, revoked. Raises KeyUnknown, BrokerAway, OutcomeUnknown."""
         ...
 
 
@@ -91,7 +117,8 @@ class ReadyReport:
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """Everything that the app is made of. `clock`: seconds since 1970; `ids`: a new run id at each call."""
+    """Everything that the app is made of. `clock`: seconds since 1970; `ids`: a new run id at each call; `keys`: with
+    WORKFLOW_AUTH=keys alone."""
 
     settings: Settings
     store: ReadStore
@@ -100,3 +127,4 @@ class Deps:
     health: Health
     clock: Callable[[], float]
     ids: Callable[[], str]
+    keys: ApiKeys | None = None

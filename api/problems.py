@@ -66,6 +66,20 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "Broken syntax, a duplicate key, \\u0000, half of a surrogate pair, an integer past 64 bits, NaN, 1e400, or too deep nesting.",
         "`errors[].pointer` leads to the value. Send big numbers as strings; WORKFLOW_JSON_DEPTH_MAX bounds the nesting.",
     ),
+    "not_authenticated": ProblemType(
+        401,
+        "No API key that may be used",
+        "This operation needs an API key, and the request has none that may be used.",
+        "The Authorization header is missing or given twice, or its key is misspelt, unknown or revoked.",
+        "Send `Authorization: Bearer wfk_…`. `workflow keys create` makes a key, `workflow keys list` shows those that there are.",
+    ),
+    "scope_missing": ProblemType(
+        403,
+        "Scope missing",
+        "The API key is good, but may not do this; nothing was written.",
+        "The operation needs a scope that the key was not given; `detail` names it.",
+        "Use another key, or make one with `workflow keys create NAME --scope …`: the scopes of a key never change.",
+    ),
     "path_unknown": ProblemType(
         404,
         "No such path",
@@ -87,6 +101,13 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "The id is misspelt, or the run was accepted a moment ago and the tables have not seen it yet.",
         "Pass the `position` of the answer that gave the id as `min_position`: the read then waits for it.",
     ),
+    "key_unknown": ProblemType(
+        404,
+        "No such API key",
+        "No key has this id.",
+        "The id is misspelt; the name of a key is not its id.",
+        "GET /api/v1/keys lists them with their ids.",
+    ),
     "method_refused": ProblemType(
         405,
         "Method not allowed",
@@ -100,6 +121,20 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "The body stopped coming before its end; nothing was written.",
         "A slow or broken connection, or a Content-Length above what is sent.",
         "Send it again.",
+    ),
+    "key_name_taken": ProblemType(
+        409,
+        "Key name taken",
+        "A key of this name may be used already; no other one was made.",
+        "Names are unique among keys that are not revoked, because events name them.",
+        "Take another name, or revoke that key first.",
+    ),
+    "keys_off": ProblemType(
+        409,
+        "No API keys here",
+        "This API asks nobody for a key, and therefore neither shows nor makes any.",
+        "WORKFLOW_AUTH is not `keys`.",
+        "Set WORKFLOW_AUTH=keys, or use `workflow keys`, which works on Kafka.",
     ),
     "too_large": ProblemType(
         413,
@@ -136,6 +171,13 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "A client that takes one key for two different starts.",
         "Take a new key for each new start, the same one only to repeat it.",
     ),
+    "key_refused": ProblemType(
+        422,
+        "API key refused",
+        "No such key can be made; nothing was written.",
+        "There are as many keys as there may be, or a record of workflow.keys is none.",
+        "See `detail`.",
+    ),
     "command_refused": ProblemType(
         422,
         "Command refused",
@@ -149,6 +191,14 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "A text of a step's config holds a `${…}` that cannot be read.",
         "An unclosed brace or quote, or an expression over its bound.",
         "Write `$${` for a plain `${`.",
+    ),
+    "rate_limited": ProblemType(
+        429,
+        "Too many requests",
+        "The API key has made as many requests as it may for now. Nothing was written.",
+        "WORKFLOW_RATE_LIMIT, or the limit that the key was made with. Each API process counts for itself; a batch counts as many requests as it has starts.",
+        "Wait for as long as Retry-After says. The RateLimit header tells what is left.",
+        1,
     ),
     "headers_too_large": ProblemType(
         431,
@@ -171,7 +221,7 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "Outcome unknown",
         "The write was sent to Kafka, and no answer came in time: it may have happened or not.",
         "The broker died or froze, or the connection broke, between the send and its acknowledgement.",
-        "Repeat the request with the same Idempotency-Key: it is the same run however often it arrives. Defining a workflow again is always safe.",
+        "Repeat the request with the same Idempotency-Key: it is the same run however often it arrives. Defining a workflow again is always safe, and so is revoking a key; of a new key, see `detail`.",
         2,
     ),
     "store_away": ProblemType(

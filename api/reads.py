@@ -131,13 +131,16 @@ def page_limit(limit: int | None, limit_max: int) -> int:
 
 def page_headers(request: Request, position: Mapping[Place, int], cursor: str | None) -> dict[str, str]:
     """Workflow-Position, and Link to the next page if there is one."""
-    headers = {"Workflow-Position": positions.encode(position)}
-    if cursor is not None:
-        query = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
-        headers["Link"] = (
-            f'<{request.scope["raw_path"].decode("ascii")}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'
-        )
-    return headers
+    return {"Workflow-Position": positions.encode(position), **page_link(request, cursor)}
+
+
+def page_link(request: Request, cursor: str | None) -> dict[str, str]:
+    """Link to the next page if there is one."""
+    if cursor is None:
+        return {}
+    query = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
+    path = request.scope["raw_path"].decode("ascii")
+    return {"Link": f'<{path}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'}
 
 
 def not_modified(request: Request, etag: str) -> bool:

@@ -11,11 +11,14 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.access import Access
 from api.body import Bodies
 from api.errors import FieldError, ParameterInvalid
 from api.ports import Deps
 from api.reads import Waiting
 from api.recent import RecentStarts
+from api.scopes import scope_of
+from schemas.keys import ApiKey, Scope
 from schemas.position import Position
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -24,12 +27,13 @@ _REPEATABLE: Final = frozenset({"type"})
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """What the routes of one app share."""
+    """What the routes of one app share. `access` None: nobody is asked for a key."""
 
     deps: Deps
     bodies: Bodies
     waiting: Waiting
     recent: RecentStarts
+    access: Access | None = None
 
 
 def api_of(request: Request) -> Api:
@@ -52,9 +56,11 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
+        needed = scope_of(self.operation_id)
         known = frozenset(field.alias for field in self.dependant.query_params)
 
         async def strictly(request: Request) -> Response:
+            await admit(request, needed)
             if request.scope["query_string"]:
                 refuse_unknown(request, known)
             return await handle(request)
@@ -68,18 +74,33 @@ class PlainRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         endpoint = cast("Callable[[Request], Awaitable[Response]]", self.endpoint)
 
-        return plain(endpoint)
+        return plain(endpoint, scope_of(self.operation_id))
 
 
-def plain(endpoint: Callable[[Request], Awaitable[Response]]) -> Handler:
-    """The endpoint, without any query."""
+def plain(endpoint: Callable[[Request], Awaitable[Response]], needed: Scope | None) -> Handler:
+    """The endpoint, without any query, for callers that have the scope."""
 
     async def plainly(request: Request) -> Response:
+        await admit(request, needed)
         if request.scope["query_string"]:
             refuse_unknown(request, frozenset())
         return await endpoint(request)
 
     return plainly
+
+
+async def admit(request: Request, needed: Scope | None) -> None:
+    """Return for a caller that may do what needs this scope, before anything of the request is read. Raises as
+    `Access.admit` does."""
+    access = api_of(request).access
+    if access is not None and needed is not None:
+        await access.admit(request.scope, needed)
+
+
+def caller_of(request: Request) -> str | None:
+    """The name of the key that a request was let in with; None where nobody is asked for one."""
+    key: ApiKey | None = request.scope.get("api_key")
+    return None if key is None else key.name
 
 
 def refuse_unknown(request: Request, known: frozenset[str]) -> None:

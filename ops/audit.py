@@ -14,7 +14,7 @@ import uvloop
 
 from ops import checks, config, tables
 from ops.client import CommandFailed, Exit
-from ops.options import home_option
+from ops.options import data_option, home_option
 from projections.compare import Difference
 from projections.progress import Progress
 from projections.rebuild import rebuild as rebuild_tables
@@ -32,14 +32,10 @@ PROGRESS_EVERY_S: Final = 2.0
 T = TypeVar("T")
 Report = dict[str, Any]
 
-output_option = click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to say it."
-)
-
 
 @click.command()
 @home_option
-@output_option
+@data_option
 def verify(home: Path | None, output: str) -> int:
     """Fold the log and compare every row of the read tables with it.
 
@@ -57,7 +53,7 @@ def verify(home: Path | None, output: str) -> int:
 
 @click.command()
 @home_option
-@output_option
+@data_option
 def rebuild(home: Path | None, output: str) -> int:
     """Make the read tables anew from the log, beside the ones that serve, and let them take over.
 

@@ -8,15 +8,15 @@ from typing import Final
 
 import click
 
-from ops import audit, commands, demo, platform_commands
+from ops import audit, commands, demo, keys, platform_commands
 from ops.client import CommandFailed, Exit
 from ops.errors import NoPlatform, StartInterrupted
 from ops.options import Nouns
-from schemas.errors import WorkflowError
+from schemas.errors import KeyUnknown, WorkflowError
 
 EPILOG: Final = (
     "Exit codes: 0 good, 1 ended badly (a run FAILED or CANCELLED, tables and log differ), 2 usage or a bad setting, "
-    "3 not found, 5 server away, 6 waited too long, 130 interrupted."
+    "3 not found, 4 not allowed, 5 server away or too busy, 6 waited too long, 130 interrupted."
 )
 
 
@@ -42,6 +42,7 @@ for command in (
     commands.workflows,
     commands.trigger,
     commands.runs,
+    keys.keys,
 ):
     workflow.add_command(command)
 
@@ -79,6 +80,8 @@ def _code_of(failure: CommandFailed | WorkflowError) -> Exit:
             return Exit.INTERRUPTED
         case NoPlatform():
             return Exit.SERVER_AWAY
+        case KeyUnknown():
+            return Exit.NOT_FOUND
         case _:
             return Exit.USAGE
 

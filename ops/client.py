@@ -12,6 +12,9 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from schemas.errors import BadSetting
+from schemas.keys import TOKEN_RULE, read_token
+
 CONNECT_WITHIN_S: Final = 5.0
 ANSWER_WITHIN_S: Final = 60.0
 PAGE_ITEMS: Final = 200
@@ -26,6 +29,7 @@ class Exit(IntEnum):
     ENDED_BADLY = 1
     USAGE = 2
     NOT_FOUND = 3
+    NOT_ALLOWED = 4
     SERVER_AWAY = 5
     WAITED_TOO_LONG = 6
     INTERRUPTED = 130
@@ -52,10 +56,14 @@ class Answer:
 class Client:
     """One connection to the API of a platform, for use in a `with`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str = "") -> None:
+        """`key` is sent with every request unless it is empty. Raises BadSetting for one that is none."""
         self._url = url.rstrip("/")
         timeout = httpx.Timeout(ANSWER_WITHIN_S, connect=CONNECT_WITHIN_S)
-        self._http = httpx.Client(base_url=self._url, timeout=timeout, trust_env=False)
+        if key and read_token(key) is None:
+            raise BadSetting(name="WORKFLOW_API_KEY", value="***", reason=TOKEN_RULE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=self._url, timeout=timeout, trust_env=False, headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -133,6 +141,8 @@ def _problem(response: httpx.Response) -> CommandFailed:
         problem, text, code = {}, f"{response.status_code} {response.reason_phrase}", ""
     for error in problem.get("errors", []):
         text += f"\n  {error.get('pointer') or '/'}: {error.get('detail')}"
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        text += "\n  The commands send the key of WORKFLOW_API_KEY, or of the file that WORKFLOW_API_KEY_FILE names."
     if "request_id" in problem:
         text += f"\n  (request {problem['request_id']})"
     return CommandFailed(text, _exit_code(response.status_code, code))
@@ -141,6 +151,9 @@ def _problem(response: httpx.Response) -> CommandFailed:
 def _exit_code(status: int, code: str) -> Exit:
     if status == HTTPStatus.NOT_FOUND:
         return Exit.NOT_FOUND
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return Exit.NOT_ALLOWED
     if code == "position_not_reached" or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT):
         return Exit.WAITED_TOO_LONG
-    return Exit.SERVER_AWAY if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Exit.USAGE
+    comes_later = status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return Exit.SERVER_AWAY if comes_later else Exit.USAGE

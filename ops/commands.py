@@ -20,7 +20,8 @@ LIST_POLL_S: Final = 1.0
 
 def connected(folder: Path | None) -> Client:
     """To the API of the platform that is meant."""
-    return Client(config.of_platform(folder).workflow_url)
+    settings = config.of_platform(folder)
+    return Client(settings.workflow_url, settings.workflow_api_key)
 
 
 def show(answer: Answer, output: str, table: Callable[[Any], str]) -> None:

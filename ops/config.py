@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ops import home
 from ops.errors import NoPlatform
 from schemas.errors import BadSetting
-from schemas.settings import Settings
+from schemas.settings import Settings, secret_names
 from streams.secret_values import PREFIX
 
 ELSEWHERE: Final = ("WORKFLOW_URL", "KAFKA_", "POSTGRES_")
@@ -27,7 +27,7 @@ def load(**given: Any) -> Settings:
     except ValidationError as invalid:
         first = invalid.errors(include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
-        value = "***" if "PASSWORD" in name else first["input"]
+        value = "***" if name.lower() in secret_names() else first["input"]
         raise BadSetting(name=name, value=value, reason=first["msg"]) from None
 
 
@@ -48,7 +48,7 @@ def of_platform(folder: Path | None) -> Settings:
 
 def warn_of_unknown(say: Callable[[str], None]) -> None:
     """Tell of WORKFLOW_* variables that are no settings: most are misspelt ones. Secrets have names of their own."""
-    known = {name.upper() for name in Settings.model_fields}
+    known = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in secret_names()}
     named = sorted(name for name in os.environ if name.startswith("WORKFLOW_") and not name.startswith(PREFIX))
     for variable in (name for name in named if name not in known):
         near = difflib.get_close_matches(variable, known, 1)

@@ -74,7 +74,7 @@ def demo(home: Path | None) -> None:
     """
     with ExitStack() as stack:
         settings, receiver = stack.enter_context(_running(home))
-        client = stack.enter_context(Client(settings.workflow_url))
+        client = stack.enter_context(Client(settings.workflow_url, settings.workflow_api_key))
         if receiver is None:
             say("\n  Webhooks of the platform that runs may not reach this machine, so this demo calls nobody.")
             say("  After `workflow up --echo-port 8002` it shows more.")

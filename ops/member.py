@@ -49,7 +49,7 @@ async def run_member(
     progress = GroupProgress(app.group, reader, excused)
     dog = Watchdog(progress, stall_s=settings.workflow_watchdog_s)
     following = asyncio.ensure_future(progress.run(ENDS_S))
-    probes = await serve_probes("127.0.0.1", settings.workflow_health_port, report)
+    probes = await serve_probes(settings.workflow_health_host, settings.workflow_health_port, report)
     dog.start()
     handler.start()
     try:

@@ -22,7 +22,11 @@ output_option = click.option(
     help="JSON is the API's body, unchanged.",
 )
 
-_ALIASES: Final = {"ls": "list", "get": "show", "workflow": "workflows", "run": "runs"}
+data_option = click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to say it."
+)
+
+_ALIASES: Final = {"ls": "list", "get": "show", "workflow": "workflows", "run": "runs", "key": "keys"}
 
 
 class Nouns(click.Group):

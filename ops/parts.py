@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from ops.home import Role
 from ops.process import Child
@@ -18,6 +18,8 @@ from streams.secret_values import without_secrets
 
 PROBE_WITHIN_S: Final = 2.0
 ROOT: Final = Path(__file__).parent.parent
+
+CALLERS_OWN: Final = "workflow_api_key"
 
 OwnRole = Literal["api", "worker", "projector"]
 
@@ -60,10 +62,15 @@ def command(role: str) -> list[str]:
 def environment(settings: Settings) -> Mapping[str, str]:
     """This process's environment with `settings` in it, so that a child reads the same ones."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, **variables(settings), "PYTHONPATH": path}
+    inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") != CALLERS_OWN.upper()}
+    return {**inherited, **variables(settings), "PYTHONPATH": path}
 
 
 def variables(settings: Settings) -> dict[str, str]:
     """The environment variables of the settings that were given, in the environment or since."""
-    told = settings.model_dump(mode="json", exclude_unset=True)
-    return {name.upper(): str(value) for name, value in told.items()}
+    return {name.upper(): str(value) for name, value in told(settings).items()}
+
+
+def told(settings: Settings) -> dict[str, Any]:
+    """The settings that were given, as JSON; without the key that the commands of whoever starts a platform send."""
+    return settings.model_dump(mode="json", exclude_unset=True, exclude={CALLERS_OWN})

@@ -61,6 +61,8 @@ def up(home: Path | None, port: int | None, apis: int, workers: int, projectors:
             say(f"  Echo                          http://{LOOPBACK}:{echo_port}")
         folder = running.settings.workflow_home
         say(f"  Logs          {folder / 'logs'}")
+        if running.settings.workflow_auth == "keys":
+            say(f"  Keys          {_command('keys create NAME --scope admin', home)}      (callers need one)")
         say(f"  Next:  {_command('demo', home)}      (Ctrl-C stops, data kept in {folder})")
         running.run(stop)
         say("  Stopping ...")

@@ -52,3 +52,10 @@ def holder(port: int) -> str:
     except psutil.Error:
         pass
     return _UNKNOWN
+
+
+def reached(host: str) -> str:
+    """Where a process that listens on `host` is reached from this machine, as a URL has it."""
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - every address, the loopback among them
+        return LOOPBACK
+    return f"[{host}]" if ":" in host else host

@@ -51,6 +51,13 @@ def run_rows(runs: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
+def key_rows(keys: Iterable[Mapping[str, Any]]) -> str:
+    return columns(
+        ("id", "name", "scopes", "rate", "created", "revoked"),
+        ((k["id"], k["name"], ",".join(k["scopes"]), k["rate"], k["created_at"], k["revoked_at"]) for k in keys),
+    )
+
+
 def now(run: Mapping[str, Any]) -> str | None:
     """What an unfinished run does."""
     if run["finished_at"] is not None:

@@ -16,8 +16,8 @@ from ops.embedded.kafka import KafkaServer
 from ops.embedded.postgres import PostgresServer
 from ops.embedded.server import READY_WITHIN_S, EmbeddedServer
 from ops.errors import PortTaken, ServerNotStarted, StartInterrupted
-from ops.parts import OwnPart
-from ops.ports import LOOPBACK, free_port, holder, is_free
+from ops.parts import OwnPart, told
+from ops.ports import LOOPBACK, free_port, holder, is_free, reached
 from ops.process import tail
 from ops.reaper import Reaper
 from ops.supervisor import Supervisor
@@ -57,8 +57,9 @@ class Platform:
 
     def tell(self) -> None:
         """Write down for the other commands what runs where."""
-        told = self.settings.model_dump(mode="json", exclude_unset=True)
-        state = home.Platform(os.getpid(), self.settings.workflow_url, told, self._supervisor.processes())
+        state = home.Platform(
+            os.getpid(), self.settings.workflow_url, told(self.settings), self._supervisor.processes()
+        )
         home.write(self.settings.workflow_home, state)
 
 
@@ -104,7 +105,7 @@ class _Start:
     def all(self) -> Platform:
         folder = self._settings.workflow_home.resolve()
         ports = self._api_ports()
-        self._set(workflow_home=folder, workflow_url=f"http://{LOOPBACK}:{ports[0]}")
+        self._set(workflow_home=folder, workflow_url=f"http://{reached(self._settings.api_host)}:{ports[0]}")
         if "storage_path" not in self._given:
             self._set(storage_path=folder / "store")
         self._servers(folder)
@@ -175,9 +176,11 @@ class _Start:
         self._say(f"  {_count(self._options.workers, 'worker')}, {_count(projectors, 'projector')}")
 
     def _part(self, role: Any, number: int, port: int) -> OwnPart:
-        ports = {"api_port": port} if role == "api" else {"workflow_health_port": port}
-        settings = self._settings.model_copy(update=ports)
-        return OwnPart(role, number, settings, host=LOOPBACK, port=port, reaper=self._reaper)
+        is_api = role == "api"
+        where = {"api_port": port} if is_api else {"workflow_health_host": LOOPBACK, "workflow_health_port": port}
+        settings = self._settings.model_copy(update=where)
+        host = reached(settings.api_host) if is_api else LOOPBACK
+        return OwnPart(role, number, settings, host=host, port=port, reaper=self._reaper)
 
     def _free(self) -> int:
         port = free_port(besides=frozenset(self._ports))

@@ -76,6 +76,18 @@ class RunUnknown(WorkflowError):
     """There is no run {run_id!r}."""
 
 
+class KeyRefused(WorkflowError):
+    """The API key cannot be taken: {reason}"""
+
+
+class KeyUnknown(WorkflowError):
+    """There is no API key {key!r} that may be used. `workflow keys list` shows those that there are."""
+
+
+class KeyNameTaken(WorkflowError):
+    """There is an API key named {name!r} already. Take another name, or revoke that one first."""
+
+
 class CommandRefused(WorkflowError):
     """The command cannot be taken: {reason}"""
 

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.durations import DURATION_MAX_S
+from schemas.errors import BadSetting
 from schemas.templates import EXPRESSION_BYTES_MAX
+
+SECRET_BYTES_MAX: Final = 64 * 1024
+
+
+def secret() -> Any:
+    """A setting that is shown nowhere. NAME may also be given as NAME_FILE, a file that holds it."""
+    return Field("", repr=False, json_schema_extra={"secret": True})
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Names of the five topics under one prefix."""
+    """Names of the six topics under one prefix."""
 
     definitions: str
     trigger: str
     events: str
     completed: str
     rejected: str
+    keys: str
 
     @classmethod
     def named(cls, prefix: str) -> Topics:
-        return cls(
-            *(f"{prefix}workflow.{name}" for name in ("definitions", "trigger", "events", "completed", "rejected"))
-        )
+        return cls(*(f"{prefix}workflow.{field.name}" for field in fields(cls)))
 
 
 class Settings(BaseSettings):
@@ -43,7 +52,7 @@ class Settings(BaseSettings):
     postgres_host: str = "127.0.0.1"
     postgres_port: int = Field(5433, ge=1, le=65535)
     postgres_user: str = "workflow"
-    postgres_password: str = Field("", repr=False)
+    postgres_password: str = secret()
     postgres_db: str = "workflow"
     api_host: str = "127.0.0.1"
     api_port: int = Field(8001, ge=0, le=65535)
@@ -54,6 +63,11 @@ class Settings(BaseSettings):
 
     workflow_home: Path = Path(".workflow")
     workflow_url: str = "http://127.0.0.1:8001"
+    workflow_api_key: str = secret()
+    workflow_auth: Literal["auto", "keys", "off"] = "auto"
+    workflow_rate_limit: int = Field(0, ge=0, description="requests per second and key; 0 is no limit")
+    workflow_cors_origins: str = Field("", description="origins whose pages may call the API, joined by commas")
+    workflow_health_host: str = "127.0.0.1"
     workflow_health_port: int = Field(
         0, ge=0, le=65535, description="port of a worker's or projector's /health and /ready; 0 takes a free one"
     )
@@ -102,6 +116,18 @@ class Settings(BaseSettings):
     workflow_page_items_max: int = Field(500, ge=1)
     workflow_position_wait_s: float = Field(10.0, ge=0, description="longest wait of a read for its min_position")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - none is read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - none is read
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is handed in, then NAME, then NAME_FILE."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
     @cached_property
     def topics(self) -> Topics:
         return Topics.named(self.workflow_topic_prefix)
@@ -112,3 +138,41 @@ class Settings(BaseSettings):
 
         secret = f":{quote(self.postgres_password, safe='')}" if self.postgres_password else ""
         return f"postgresql://{quote(self.postgres_user, safe='')}{secret}@{self.postgres_host}:{self.postgres_port}/{quote(self.postgres_db, safe='')}"
+
+
+def secret_names() -> frozenset[str]:
+    """Fields that are secrets."""
+    return frozenset(name for name, field in Settings.model_fields.items() if is_secret(field))
+
+
+def is_secret(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("secret") is True
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Secrets from the files that variables of the form NAME_FILE name."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Raises BadSetting for a file that cannot be read."""
+        name = field_name.upper()
+        path = os.environ.get(f"{name}_FILE") if is_secret(field) and name not in os.environ else None
+        return (_content(f"{name}_FILE", path) if path else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(field, name)[0] for name, field in Settings.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _content(variable: str, path: str) -> str:
+    """The text of a file, without the line break at its end that editors leave."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(SECRET_BYTES_MAX + 1)
+        text = content.decode()
+    except OSError as error:
+        raise BadSetting(name=variable, value=path, reason=f"the file cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise BadSetting(name=variable, value=path, reason="the file is no text in UTF-8") from None
+    if len(content) > SECRET_BYTES_MAX:
+        raise BadSetting(name=variable, value=path, reason=f"the file has more than {SECRET_BYTES_MAX} bytes")
+    return text.rstrip("\r\n")

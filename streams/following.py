@@ -25,11 +25,13 @@ _POLL_MS: Final = 200
 
 
 class TopicFollower:
-    """Reads along. `aclose` it at the end."""
+    """Reads along, one stream at a time. `aclose` it at the end."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._reader = LogReader(settings, bound_s=ANSWER_S)
+        self.at: dict[TP, int] = {}
+        """Offset from which each partition is read on: behind holes, such as compaction leaves, there is no record to tell."""
 
     async def aclose(self) -> None:
         await self._reader.close()
@@ -46,7 +48,7 @@ class TopicFollower:
         does not hold an offset: call it again, or do not.
         """
         begins = await self._reader.begin_offsets(positions)
-        at = {tp: position or begins[tp] for tp, position in positions.items()}
+        at = self.at = {tp: position or begins[tp] for tp, position in positions.items()}
         consumer = reader_consumer(self._settings)
         try:
             await self._start(consumer, at)
@@ -58,6 +60,7 @@ class TopicFollower:
                     yield tp, records
                 if loop.time() - checked > CHECK_S:
                     checked = loop.time()
+                    await self._pass_holes(consumer, at)
                     stalls = stalls + 1 if await self._ahead(at) else 0
                     if stalls > STALLS_MAX:
                         raise self._away("it has records that it does not bring")
@@ -81,6 +84,11 @@ class TopicFollower:
         except KafkaError as error:
             raise self._away(str(error)) from error
         return {TP(*tp): records for tp, records in fetched.items() if records}
+
+    async def _pass_holes(self, consumer: Client, at: dict[TP, int]) -> None:
+        async with answering(self._settings, ANSWER_S):
+            for tp, offset in at.items():
+                at[tp] = max(offset, await consumer.position(TopicPartition(*tp)))
 
     async def _ahead(self, at: Mapping[TP, int]) -> bool:
         """Whether there are records to come. Raises LogMismatch when a partition ends before what was read of it."""

@@ -1,4 +1,4 @@
-"""The five topics: made once, and checked at every start, because a wrong retention deletes history without a word."""
+"""The six topics: made once, and checked at every start, because a wrong retention deletes history without a word."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from .kafka import Client, admin, answering, reader_consumer, stop_client
 
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
+NEWEST_OF_EACH = {"cleanup.policy": "compact"}
 THIRTY_DAYS = {"retention.ms": str(30 * 24 * 3600 * 1000), "cleanup.policy": "delete"}
 
 ENVELOPE_BYTES = 16 * 1024
@@ -40,7 +41,7 @@ class TopicSpec:
 
 
 def specs(settings: Settings) -> tuple[TopicSpec, ...]:
-    """The five topics under the settings' prefix."""
+    """The six topics under the settings' prefix."""
     names, many = settings.topics, settings.workflow_partitions
 
     def spec(name: str, partitions: int, checked: Mapping[str, str], **config: str) -> TopicSpec:
@@ -54,6 +55,7 @@ def specs(settings: Settings) -> tuple[TopicSpec, ...]:
         spec(names.events, many, {**FOR_EVER, **BROKER_TIME}),
         spec(names.completed, many, {"cleanup.policy": "delete"}, **THIRTY_DAYS),
         spec(names.rejected, 1, {"cleanup.policy": "delete"}, **THIRTY_DAYS),
+        spec(names.keys, 1, NEWEST_OF_EACH),
     )
 
 
@@ -62,10 +64,10 @@ def record_bytes(settings: Settings) -> int:
     return settings.workflow_record_bytes_max + ENVELOPE_BYTES
 
 
-async def ensure_topics(settings: Settings, *, bound_s: float = 30.0) -> None:
-    """Make the topics that are missing and check all of them. Any number of processes may do so at once.
-    Raises TopicMismatch, BadSetting, or BrokerAway within the bound."""
-    wanted = specs(settings)
+async def ensure_topics(settings: Settings, *, only: str | None = None, bound_s: float = 30.0) -> None:
+    """Make the topics that are missing and check all of them, or the one that is named `only`. Any number of processes
+    may do so at once. Raises TopicMismatch, BadSetting, or BrokerAway within the bound."""
+    wanted = tuple(spec for spec in specs(settings) if only in (None, spec.name))
     async with admin(settings, bound_s) as client:
         found = await _partitions(client, wanted)
         missing = [spec for spec in wanted if spec.name not in found]

@@ -46,6 +46,6 @@ async def ready(api: Shared) -> Json:
     return Json(body, status)
 
 
-@router.get("/", include_in_schema=False)
+@router.get("/", operation_id="root", include_in_schema=False)
 async def root() -> RedirectResponse:
     return RedirectResponse("docs")

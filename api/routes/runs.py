@@ -93,7 +93,7 @@ async def get_run(request: Request, api: Shared, run_id: RunId, min_position: Mi
     if stored is None:
         raise RunUnknown(run_id=run_id)
     etag = f'"{stored.view["seq"]}"'
-    headers = {"ETag": etag, "Workflow-Position": _token(stored), "Cache-Control": "no-cache"}
+    headers = {"ETag": etag, "Workflow-Position": _token(stored), "Cache-Control": "private, no-cache"}
     if not_modified(request, etag):
         return Response(status_code=304, headers=headers)
     return Json(_shown(stored), headers=headers)

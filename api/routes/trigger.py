@@ -15,7 +15,7 @@ from api.openapi import body_of, idempotency_header, problems
 from api.ports import Deps, Outgoing
 from api.recent import RecentStart, payload_digest
 from api.responses import Json
-from api.routing import Api, PlainRoute, api_of
+from api.routing import Api, PlainRoute, api_of, caller_of
 from api.starts import Start, idempotency_key, parse_start, same_json
 from schemas import position as positions
 from schemas.catalog import Defined
@@ -57,13 +57,14 @@ async def trigger(request: Request) -> Json:
     start = parse_start(body, errors, key=key)
     if start is None:
         raise BodyInvalid(errors)
-    run_id = run_id_of(start, api.deps)
+    caller = caller_of(request)
+    run_id = run_id_of(start, caller, api.deps)
     if key is not None:
         known = await _known(api, run_id, start)
         if known is not None:
             return _triggered(run_id, known, replayed=True)
     defined = await find_definition(api, start.workflow_id, start.version)
-    command = outgoing(start, run_id, defined.version, api.deps)
+    command = outgoing(start, run_id, defined.version, caller, api.deps)
     check_size(command, start, defined, api.deps)
     try:
         position = await api.deps.commands.send(command)
@@ -135,7 +136,9 @@ async def trigger_batch(request: Request) -> Json:
         request, bytes_max=settings.workflow_batch_bytes_max, setting="WORKFLOW_BATCH_BYTES_MAX"
     )
     starts = _batch_of(body, settings.workflow_batch_items_max, key)
-    commands = await _commands(api, starts)
+    if api.access is not None:
+        api.access.charge(request.scope, len(starts))
+    commands = await _commands(api, starts, caller_of(request))
     run_ids = [command.run_id for command in commands]
     try:
         position = await api.deps.commands.send_many(list({command.run_id: command for command in commands}.values()))
@@ -183,7 +186,7 @@ def _batch_of(body: JSON, items_max: int, key: str | None) -> list[Start]:
     return [start for start in starts if start is not None]
 
 
-async def _commands(api: Api, starts: list[Start]) -> list[Outgoing]:
+async def _commands(api: Api, starts: list[Start], caller: str | None) -> list[Outgoing]:
     """The commands of all items. Raises BodyInvalid with a pointer for each that cannot be sent."""
     deps, errors, commands = api.deps, list[FieldError](), list[Outgoing]()
     defined: dict[tuple[str, int | None], Defined | None] = {}
@@ -205,7 +208,7 @@ async def _commands(api: Api, starts: list[Start]) -> list[Outgoing]:
                 )
             )
             continue
-        command = outgoing(start, run_id_of(start, deps), version.version, deps)
+        command = outgoing(start, run_id_of(start, caller, deps), version.version, caller, deps)
         try:
             check_size(command, start, version, deps)
         except TooLarge as large:
@@ -247,12 +250,12 @@ async def look_up(api: Api, workflow_id: str, version: int | None) -> Defined | 
     return defined
 
 
-def run_id_of(start: Start, deps: Deps) -> str:
-    """A new id, or the one that the key names."""
-    return deps.ids() if start.key is None else keyed_run_id("", start.workflow_id, start.key)
+def run_id_of(start: Start, caller: str | None, deps: Deps) -> str:
+    """A new id, or the one that the caller's idempotency key names: two callers may use the same one."""
+    return deps.ids() if start.key is None else keyed_run_id(caller or "", start.workflow_id, start.key)
 
 
-def outgoing(start: Start, run_id: str, version: int, deps: Deps) -> Outgoing:
+def outgoing(start: Start, run_id: str, version: int, caller: str | None, deps: Deps) -> Outgoing:
     """The command of a start. It has the run's id for its own: a repeat is the same command."""
     command = TriggerRun(
         id=run_id,
@@ -261,6 +264,7 @@ def outgoing(start: Start, run_id: str, version: int, deps: Deps) -> Outgoing:
         version=version,
         payload=start.payload,
         requested_at=time_text(deps.clock()),
+        actor=caller,
     )
     return Outgoing(run_id, encode(command))
 

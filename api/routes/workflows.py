@@ -15,7 +15,7 @@ from api.openapi import body_of, problems
 from api.reads import of_definitions, page_headers, page_limit, wanted_position
 from api.responses import Json
 from api.routes.trigger import find_definition
-from api.routing import Api, Cursor, Limit, MinPosition, PlainRoute, Shared, StrictRoute, api_of
+from api.routing import Api, Cursor, Limit, MinPosition, PlainRoute, Shared, StrictRoute, api_of, caller_of
 from schemas import position as positions
 from schemas.catalog import Defined
 
@@ -47,7 +47,7 @@ async def define(request: Request) -> Json:
     settings = api.deps.settings
     body = await api.bodies.json(request, bytes_max=settings.workflow_body_bytes_max, setting="WORKFLOW_BODY_BYTES_MAX")
     definition = read_definition(body, settings)
-    defined, created = await api.deps.catalog.define(definition)
+    defined, created = await api.deps.catalog.define(definition, caller_of(request))
     headers = _headers(api)
     if created:
         headers["Location"] = f"/api/v1/workflows/{defined.id}?version={defined.version}"

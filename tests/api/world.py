@@ -19,10 +19,12 @@ from projections.fold import PartitionFold
 from projections.memory import MemoryStore
 from schemas.catalog import Catalog, Defined
 from schemas.identity import home
+from schemas.keys import Token
 from schemas.position import Position
 from schemas.settings import Settings
 from schemas.store import PendingRow
 from tests.histories import BASE_S, Log, LogRecord, Story, definition
+from tests.keyring import KeyRing
 
 PARTITIONS = 4
 
@@ -78,12 +80,12 @@ class Definitions:
         await self.level()
         return self.position >= position
 
-    async def define(self, definition: dict[str, Any]) -> tuple[Defined, bool]:
+    async def define(self, definition: dict[str, Any], actor: str | None = None) -> tuple[Defined, bool]:
         await self.level()
         newest = self.catalog.get(definition["id"])
         if newest is not None and newest.definition == definition:
             return newest, False
-        made = self.catalog.fold(self.position, self.catalog.next_record(definition, "2026-01-01T00:00:00.000Z"))
+        made = self.catalog.fold(self.position, self.catalog.next_record(definition, "2026-01-01T00:00:00.000Z", actor))
         assert made is not None
         return made, True
 
@@ -107,6 +109,7 @@ class World:
     commands: Commands = field(default_factory=Commands)
     catalog: Definitions = field(default_factory=Definitions)
     health: Health = field(default_factory=Health)
+    keys: KeyRing = field(default_factory=KeyRing)
     log: Log = field(default_factory=lambda: Log(PARTITIONS))
 
     def __post_init__(self) -> None:
@@ -121,6 +124,7 @@ class World:
                 self.health,
                 lambda: BASE_S,
                 lambda: f"run-{next(numbers)}",
+                self.keys if self.settings.workflow_auth == "keys" else None,
             )
         )
         for partition in range(PARTITIONS):
@@ -176,9 +180,11 @@ class World:
 
 
 @asynccontextmanager
-async def client_of(world: World) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(world: World, token: Token | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client, with a key if one is given."""
     transport = httpx.ASGITransport(world.app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    headers = {} if token is None else {"Authorization": f"Bearer {token.text}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
         yield client
 
 

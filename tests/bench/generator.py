@@ -37,6 +37,7 @@ class Load:
     connections: int
     rate: float | None
     bound_s: float
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class _Sending:
 
     def __init__(self, load: Load) -> None:
         self.load = load
-        self.raw = request("POST", f"{load.host}:{load.port}", load.path, load.body)
+        self.raw = request("POST", f"{load.host}:{load.port}", load.path, load.body, load.key)
         self.loop = asyncio.get_running_loop()
         self.finished: asyncio.Future[None] = self.loop.create_future()
         self.statuses: Counter[int] = Counter()

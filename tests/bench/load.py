@@ -56,6 +56,7 @@ async def send(platform: Running, starts: Starts) -> Sent:
         min(starts.connections, starts.requests),
         starts.rate,
         starts.bound_s,
+        platform.key,
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "tests.bench.generator",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,15 +27,18 @@ from tests.bench.wire import Client, request
 START_S: Final = 180.0
 STOP_S: Final = 60.0
 POLL_S: Final = 0.1
+KNOWN_S: Final = 2.0
+"""By then the API knows a new key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A platform that serves at 127.0.0.1:`port`."""
+    """A platform that serves at 127.0.0.1:`port`. `key`: what it lets us in with, where it asks for keys."""
 
     folder: Path
     port: int
     settings: Settings
+    key: str
 
     @property
     def host(self) -> str:
@@ -57,7 +61,7 @@ class Running:
         return await Client.open(self.host, self.port)
 
     def request(self, method: str, path: str, body: Any = None) -> bytes:
-        return request(method, f"{self.host}:{self.port}", path, body)
+        return request(method, f"{self.host}:{self.port}", path, body, self.key)
 
     async def define(self, definition: Mapping[str, Any]) -> None:
         """Make a workflow known."""
@@ -78,7 +82,8 @@ def running(folder: Path, *, partitions: int = 8, workers: int = 1) -> Iterator[
     try:
         command = [sys.executable, "-P", "-m", "ops.cli", "up", "--home", str(own), "--port", str(port)]
         child.launch([*command, "--workers", str(workers), "--projectors", "1"], env=_environment(partitions), cwd=ROOT)
-        yield Running(own, port, _settings(own, child))
+        settings = _settings(own, child)
+        yield Running(own, port, settings, _key(own) if settings.workflow_auth == "keys" else "")
     except Exception:
         keep_logs(own)
         raise
@@ -96,6 +101,28 @@ def _settings(folder: Path, child: Child) -> Settings:
             raise ScenarioFailed(f"the platform did not start: {tail(child.log)}")
         time.sleep(POLL_S)
     return Settings(**state.settings)
+
+
+def _key(folder: Path) -> str:
+    """A key that may do everything, made by the command line."""
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "ops.cli",
+        "keys",
+        "create",
+        "bench",
+        "--scope",
+        "admin",
+        "--home",
+        str(folder),
+    ]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=START_S, check=False)
+    if made.returncode != 0:
+        raise ScenarioFailed(f"no key could be made: {made.stderr}")
+    time.sleep(KNOWN_S)
+    return made.stdout.strip()
 
 
 def _environment(partitions: int) -> dict[str, str]:

@@ -46,10 +46,12 @@ class Answers:
         return Answer(int(head[9:12]), buffer[end + 4 : total])
 
 
-def request(method: str, host: str, path: str, body: Any = None) -> bytes:
-    """The bytes of a request; `body` is sent as JSON."""
+def request(method: str, host: str, path: str, body: Any = None, key: str = "") -> bytes:
+    """The bytes of a request; `body` is sent as JSON, `key` as the caller's API key."""
     content = b"" if body is None else orjson.dumps(body)
     head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n"
+    if key:
+        head += f"Authorization: Bearer {key}\r\n"
     if body is not None:
         head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
     return head.encode("ascii") + b"\r\n" + content

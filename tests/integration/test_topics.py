@@ -24,7 +24,7 @@ def settings(kafka: Address, topic_prefix: str) -> Settings:
 
 
 async def test_any_number_of_processes_make_the_topics_at_once(settings: Settings) -> None:
-    """Five topics stand with their partitions and configs, whoever was first, and a further start changes nothing."""
+    """Six topics stand with their partitions and configs, whoever was first, and a further start changes nothing."""
     await asyncio.gather(*(ensure_topics(settings) for _ in range(5)))
     await ensure_topics(settings)
     async with admin(settings, 10) as client:
@@ -35,6 +35,7 @@ async def test_any_number_of_processes_make_the_topics_at_once(settings: Setting
         settings.topics.events: 3,
         settings.topics.completed: 3,
         settings.topics.rejected: 1,
+        settings.topics.keys: 1,
     }
     for name in (settings.topics.definitions, settings.topics.trigger, settings.topics.events):
         configs = await found_configs(settings, name)
@@ -43,6 +44,7 @@ async def test_any_number_of_processes_make_the_topics_at_once(settings: Setting
             "-1",
             "delete",
         )
+    assert (await found_configs(settings, settings.topics.keys))["cleanup.policy"] == "compact"
     assert (await found_configs(settings, settings.topics.events))["message.timestamp.type"] == "LogAppendTime"
     month_ms = str(30 * 24 * 3600 * 1000)
     for name in (settings.topics.completed, settings.topics.rejected):

@@ -97,9 +97,9 @@ async def test_a_page_about_nothing_is_a_404(client: httpx.AsyncClient) -> None:
 
 
 def test_only_what_a_repeat_can_mend_says_when_to_repeat() -> None:
-    """Retry-After stands on every 503 and on nothing else."""
+    """Retry-After stands on every 429 and 503, and on nothing else."""
     for code, kind in PROBLEMS.items():
-        assert (kind.retry_after_s is not None) == (kind.status == 503), code
+        assert (kind.retry_after_s is not None) == (kind.status in (429, 503)), code
 
 
 def test_an_error_that_is_not_meant_for_clients_shows_its_kind_only() -> None:
@@ -162,7 +162,7 @@ def test_bodies_and_bounds_are_described(document: dict[str, Any]) -> None:
         for parameter in operation.get("parameters", [])
         if parameter["name"] == "limit"
     ]
-    assert [(schema["type"], schema["minimum"], schema["maximum"]) for schema in limits] == [("integer", 1, 500)] * 3
+    assert [(schema["type"], schema["minimum"], schema["maximum"]) for schema in limits] == [("integer", 1, 500)] * 4
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

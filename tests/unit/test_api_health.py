@@ -12,10 +12,11 @@ import pytest
 from api import health as health_module
 from api.health import ApiHealth
 from projections.memory import MemoryStore
-from schemas.errors import BrokerAway, StoreAway
+from schemas.errors import BrokerAway, LogMismatch, StoreAway
 from schemas.ports import TP, Record
 from schemas.position import Position
 from schemas.settings import Settings
+from streams.key_reader import KeyReader
 from tests.api.world import until
 
 SETTINGS = Settings(workflow_partitions=2)
@@ -66,6 +67,7 @@ class Process:
     store: Store = field(default_factory=Store)
     prepared: asyncio.Event = field(default_factory=asyncio.Event)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    keys: KeyReader | None = None
 
     def __post_init__(self) -> None:
         asks = cast("Any", self.kafka)
@@ -77,6 +79,7 @@ class Process:
             sender=asks,
             prepared=self.prepared,
             stop=self.stop,
+            keys=self.keys,
         )
 
     @property
@@ -111,6 +114,28 @@ async def test_a_process_is_starting_until_everything_has_answered_once(process:
     assert process.status == (False, "starting")
     process.prepared.set()
     await until(lambda: process.status == (True, "ready"))
+
+
+async def test_where_keys_are_asked_for_it_is_starting_until_they_are_known(process: Process) -> None:
+    """Then what keeps news of them away degrades, and a topic that is another one is told by its name."""
+    keys = process.keys = KeyReader(SETTINGS, clock=lambda: 0.0)
+    process.__post_init__()
+    task = asyncio.create_task(process.health.run())
+    try:
+        process.prepared.set()
+        await until(lambda: process.part("store")[0] == "ok")
+        assert process.status == (False, "starting")
+        assert process.part("keys") == ("unknown", "workflow.keys is not read to its end yet")
+        keys.levelled, keys.away = True, None
+        await until(lambda: process.status == (True, "ready"))
+        keys.away = "no route"
+        assert process.part("keys") == ("degraded", "no route")
+        keys.fail(LogMismatch(partition=0, topic="workflow.keys", reason="it ends at 0"))
+        assert "start the process again" in process.part("keys")[1]
+        assert process.status == (True, "degraded")
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def test_what_is_away_later_degrades_only(process: Process) -> None:

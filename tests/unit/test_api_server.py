@@ -117,8 +117,10 @@ async def test_a_head_over_its_bound_is_answered(server: HttpServer) -> None:
     ],
 )
 async def test_what_is_no_request_is_a_problem(server: HttpServer, text: bytes) -> None:
-    """Bytes that httptools refuses, and HTTP/0.9 that it takes, get a 400 like any other."""
-    assert status_and_code(await talk(server, text)) == (400, "request_malformed")
+    """Bytes that httptools refuses, and HTTP/0.9 that it takes, get a 400 like any other, with its headers."""
+    said = await talk(server, text)
+    assert status_and_code(said) == (400, "request_malformed")
+    assert b"\r\nx-content-type-options: nosniff\r\n" in said
 
 
 async def test_a_client_sees_the_413_although_it_still_sends(world: World, server: HttpServer) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import commands
+from schemas import commands, keys
 from schemas.catalog import Catalog
 from schemas.events import SHAPES
 from schemas.upcasters import VERSIONS
@@ -102,3 +102,12 @@ def test_a_definition() -> None:
     written = json.loads(example)
     assert json.loads(Catalog().next_record(written["data"]["definition"], written["time"])) == written
     assert Catalog().fold(0, example.encode()) is not None
+
+
+def test_the_record_of_a_key() -> None:
+    """Its example is a key that can be read, and its table names every field."""
+    (example,) = blocks("## Keys", "json")
+    record = json.loads(example)
+    key = keys.decode(record["id"].encode(), example.encode())
+    assert json.loads(keys.encode(key)) == record
+    assert fields("## Keys") == record.keys()

@@ -1,0 +1,44 @@
+"""Which operation needs which scope: the one table. A route whose operation it lacks does not start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from schemas.keys import Scope
+
+OPERATIONS: Final[Mapping[str, Scope | None]] = {
+    # starting runs
+    "trigger": "trigger",
+    "trigger_batch": "trigger",
+    # looking
+    "runs_list": "read",
+    "runs_get": "read",
+    "runs_events": "read",
+    "workflows_list": "read",
+    "workflows_get": "read",
+    # defining
+    "workflows_define": "define",
+    # steering runs and projections: "operate"
+    # keys
+    "keys_list": "admin",
+    "keys_create": "admin",
+    "keys_revoke": "admin",
+    # open to everybody: nothing of a workflow or a run stands there
+    "health": None,
+    "livez": None,
+    "ready": None,
+    "readyz": None,
+    "root": None,
+    "docs": None,
+    "docs_file": None,
+    "problems_list": None,
+    "problems_get": None,
+}
+
+
+def scope_of(operation: str | None) -> Scope | None:
+    """What an operation needs; None for one that is open."""
+    name = operation or ""
+    assert name in OPERATIONS, f"operation {name!r} has no line in the table of api/scopes.py"
+    return OPERATIONS[name]
