@@ -26,7 +26,8 @@ from schemas.settings import Settings
 
 from .consumer import Fetched, Thread
 from .group import ConsumerGroup
-from .kafka import LogReader, fetch_bytes, servers
+from .kafka import LogReader, fetch_bytes
+from .security import security, servers
 
 BATCH_RECORDS_MAX = 2_000
 """Records handed over in one call: how long the loop is held by one batch."""
@@ -153,10 +154,26 @@ class GroupFaust(faust.App):
         """None: nothing is kept on disk."""
 
 
+def credentials(settings: Settings) -> Any:
+    """Faust's own word for `security`; None is PLAINTEXT. A TLS context beside SASLCredentials would be dropped in silence,
+    so it goes into them."""
+    given = security(settings)
+    context = given.get("ssl_context")
+    if "sasl_mechanism" in given:
+        return faust.SASLCredentials(
+            username=given["sasl_plain_username"],
+            password=given["sasl_plain_password"],
+            mechanism=given["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
 def faust_kwargs(settings: Settings) -> dict[str, Any]:
     """Faust's settings, all that matter given explicitly; with the prefix no environment variable can change them."""
     return {
         "env_prefix": "WORKFLOW_FAUST",
+        "broker_credentials": credentials(settings),
         "PartitionAssignor": Assignor,
         "table_standby_replicas": 1,  # with 0 Faust silently takes round robin, which separates commands from events
         "topic_disable_leader": True,

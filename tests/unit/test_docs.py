@@ -16,7 +16,7 @@ from api.definitions import read_definition
 from schemas import jsontext, templates
 from schemas.definitions import DelayStep, Step, WebhookConfig, WebhookStep
 from schemas.events import SHAPES
-from schemas.settings import Settings
+from schemas.settings import SECRETS, Settings
 from schemas.views import STATUSES
 from streams.expressions import ExpressionFailed, evaluate
 
@@ -66,6 +66,8 @@ def allowed(field: FieldInfo) -> str:
         return f"from {bounds['ge']}"
     if "gt" in bounds:
         return f"above {bounds['gt']}"
+    if field.annotation is bool:
+        return "`true`, `false`"
     return "path" if field.annotation is Path else "text"
 
 
@@ -156,6 +158,12 @@ def test_every_setting_is_explained() -> None:
         name: [default(field), allowed(field)] for name, field in fields.items()
     }
     assert [name for name, row in rows.items() if not row[2]] == []
+
+
+def test_every_secret_can_be_a_file() -> None:
+    """docs/configuration.md names the variable that names the file."""
+    text = (ROOT / "docs/configuration.md").read_text()
+    assert sorted(name for name in SECRETS if f"`{name.upper()}_FILE`" not in text) == []
 
 
 def test_the_settings_of_the_readme_are_right() -> None:
