@@ -79,7 +79,7 @@ async def _connect(settings: Settings) -> None:
     try:
         async with asyncio.timeout(CONNECT_WITHIN_S):
             connection = await asyncpg.connect(settings.postgres_dsn)
-            connection.terminate()
+            await connection.close()
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise _not_let_in(settings, where, error) from error
     except ssl.SSLError as error:
