@@ -44,9 +44,11 @@ def plain(name: str) -> str:
 def complete(environment: Bom, parts: Mapping[Part, list[str]], project: Mapping[str, Any]) -> Bom:
     """What the tool found, without all that does not run, with the digests, and with us as what it is all for.
 
-    Raises KeyError for a part that is locked and not installed.
+    Ends the program where a part is locked and not installed.
     """
     installed = {(plain(each["name"]), each["version"]): each for each in environment["components"]}
+    for name, version in parts.keys() - installed.keys():
+        sys.exit(f"{name} {version} is locked and not installed: run `make setup`")
     components = [_with_digests(installed[part], digests) for part, digests in sorted(parts.items())]
     refs = {each["bom-ref"] for each in components}
     ours = _ours(project)
