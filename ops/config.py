@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ops import home
 from ops.errors import NoPlatform
 from schemas.errors import BadSetting
-from schemas.settings import SECRETS, Settings
+from schemas.settings import Settings, secret_names
 
 ELSEWHERE: Final = ("WORKFLOW_URL", "KAFKA_", "POSTGRES_")
 """Variables that begin so name a platform which no folder of ours knows."""
@@ -21,32 +21,13 @@ ELSEWHERE: Final = ("WORKFLOW_URL", "KAFKA_", "POSTGRES_")
 
 def load(**given: Any) -> Settings:
     """The environment's settings with `given` over them. Raises BadSetting for the first one that cannot be used."""
-    for field in SECRETS - given.keys():
-        if (secret := from_file(field.upper())) is not None:
-            given[field] = secret
     try:
         return Settings(**given)
     except ValidationError as invalid:
         first = invalid.errors(include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
-        value = "***" if name.lower() in SECRETS else first["input"]
+        value = "***" if name.lower() in secret_names() else first["input"]
         raise BadSetting(name=name, value=value, reason=first["msg"]) from None
-
-
-def from_file(name: str) -> str | None:
-    """The secret `name` from the file that the variable `name`_FILE names, without the end of its line; None when it names
-    none. Raises BadSetting."""
-    variable = f"{name}_FILE"
-    path = os.environ.get(variable)
-    if not path:
-        return None
-    if os.environ.get(name):
-        raise BadSetting(name=variable, value=path, reason=f"{name} is set as well")
-    try:
-        return Path(path).read_text().rstrip("\r\n")
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise BadSetting(name=variable, value=path, reason=reason) from None
 
 
 def of_platform(folder: Path | None) -> Settings:
@@ -66,7 +47,7 @@ def of_platform(folder: Path | None) -> Settings:
 
 def warn_of_unknown(say: Callable[[str], None]) -> None:
     """Tell of WORKFLOW_* variables that are no settings: most are misspelt ones."""
-    known = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS}
+    known = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in secret_names()}
     for variable in sorted(name for name in os.environ if name.startswith("WORKFLOW_") and name not in known):
         near = difflib.get_close_matches(variable, known, 1)
         say(f"{variable} is no setting" + (f"; did you mean {near[0]}?" if near else ""))

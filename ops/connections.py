@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from ops.errors import ConnectionRefused
 from schemas.errors import BadSetting
-from schemas.settings import SECRETS, Settings
+from schemas.settings import Settings, secret_names
 
 HIDDEN: Final = "***"
 """Stands in messages for a secret that was given."""
@@ -123,7 +123,7 @@ def _demand(settings: Settings, name: str, reason: str) -> None:
 def _forbid(settings: Settings, names: Iterable[str], reason: str) -> None:
     for name in names:
         if value := getattr(settings, name):
-            raise BadSetting(name=name.upper(), value=HIDDEN if name in SECRETS else value, reason=reason)
+            raise BadSetting(name=name.upper(), value=HIDDEN if name in secret_names() else value, reason=reason)
 
 
 def _check_files(settings: Settings, ca: str, certificate: str, key: str, password: str) -> None:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from schemas.errors import BadSetting
+
+SECRET_BYTES_MAX: Final = 64 * 1024
+
+
+def secret() -> Any:
+    """A setting that is shown nowhere. NAME may also be given as NAME_FILE, a file that holds it."""
+    return Field("", repr=False, json_schema_extra={"secret": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +52,16 @@ class Settings(BaseSettings):
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     kafka_sasl_username: str = ""
-    kafka_sasl_password: str = Field("", repr=False)
+    kafka_sasl_password: str = secret()
     kafka_ssl_cafile: str = ""
     kafka_ssl_certfile: str = ""
     kafka_ssl_keyfile: str = ""
-    kafka_ssl_password: str = Field("", repr=False, description="of an encrypted KAFKA_SSL_KEYFILE")
+    kafka_ssl_password: str = secret()
     kafka_ssl_check_hostname: bool = True
     postgres_host: str = "127.0.0.1"
     postgres_port: int = Field(5433, ge=1, le=65535)
     postgres_user: str = "workflow"
-    postgres_password: str = Field("", repr=False)
+    postgres_password: str = secret()
     postgres_db: str = "workflow"
     postgres_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
     postgres_sslrootcert: str = ""
@@ -103,6 +114,18 @@ class Settings(BaseSettings):
     workflow_page_items_max: int = Field(500, ge=1)
     workflow_position_wait_s: float = Field(10.0, ge=0, description="longest wait of a read for its min_position")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - none is read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - none is read
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is handed in, then NAME, then NAME_FILE."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
     @cached_property
     def topics(self) -> Topics:
         return Topics.named(self.workflow_topic_prefix)
@@ -123,5 +146,39 @@ class Settings(BaseSettings):
         return f"postgresql://{login}@{where}?{query}"
 
 
-SECRETS: Final = frozenset(name for name, field in Settings.model_fields.items() if not field.repr)
-"""Fields that are shown nowhere, and that a file may hold."""
+def secret_names() -> frozenset[str]:
+    """Fields that are secrets."""
+    return frozenset(name for name, field in Settings.model_fields.items() if is_secret(field))
+
+
+def is_secret(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("secret") is True
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Secrets from the files that variables of the form NAME_FILE name."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Raises BadSetting for a file that cannot be read."""
+        name = field_name.upper()
+        path = os.environ.get(f"{name}_FILE") if is_secret(field) and name not in os.environ else None
+        return (_content(f"{name}_FILE", path) if path else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(field, name)[0] for name, field in Settings.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _content(variable: str, path: str) -> str:
+    """The text of a file, without the line break at its end that editors leave."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(SECRET_BYTES_MAX + 1)
+        text = content.decode()
+    except OSError as error:
+        raise BadSetting(name=variable, value=path, reason=f"the file cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise BadSetting(name=variable, value=path, reason="the file is no text in UTF-8") from None
+    if len(content) > SECRET_BYTES_MAX:
+        raise BadSetting(name=variable, value=path, reason=f"the file has more than {SECRET_BYTES_MAX} bytes")
+    return text.rstrip("\r\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import astuple
 from typing import Literal, NamedTuple
 
 from schemas.settings import Settings, Topics
@@ -46,4 +47,4 @@ def _topics(role: Role, operation: Operation, *names: str) -> Iterator[Right]:
 
 
 def _all(topics: Topics) -> tuple[str, ...]:
-    return (topics.definitions, topics.trigger, topics.events, topics.completed, topics.rejected)
+    return astuple(topics)

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from ops import config, connections
 from ops.connections import KAFKA, POSTGRES
 from schemas.errors import BadSetting
-from schemas.settings import SECRETS, Settings
+from schemas.settings import Settings, secret_names
 from tests.certificates import Authority
 
+SECRETS = secret_names()
 SECRET = 'hunter2 & "co"/?#:@%\N{SNOWMAN}'
 SASL = {"kafka_sasl_username": "u", "kafka_sasl_password": SECRET}
 
@@ -202,45 +203,21 @@ def test_settings_that_are_named_exist(names: connections.Names) -> None:
     assert words <= {name.upper() for name in Settings.model_fields}
 
 
-class TestFromFile:
-    """A secret may stand in a file, as orchestrators mount them."""
-
-    def test_the_file_holds_the_secret(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without the end of its line, which editors add, and with all else."""
-        for name in SECRETS:
-            (tmp_path / name).write_text(f" {SECRET}{name} \n")
-            monkeypatch.setenv(f"{name.upper()}_FILE", str(tmp_path / name))
-        settings = config.load()
-        assert {name: getattr(settings, name) for name in SECRETS} == {name: f" {SECRET}{name} " for name in SECRETS}
-        assert settings.model_fields_set >= SECRETS
-
-    def test_what_is_given_beats_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The settings of a platform that runs are those that it wrote down."""
-        (tmp_path / "s").write_text("of the file")
-        monkeypatch.setenv("POSTGRES_PASSWORD_FILE", str(tmp_path / "s"))
-        assert config.load(postgres_password="given").postgres_password == "given"
-
-    def test_both_at_once_are_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nobody can tell which one is meant. An empty variable is none."""
-        (tmp_path / "s").write_text("of the file")
-        monkeypatch.setenv("POSTGRES_PASSWORD_FILE", str(tmp_path / "s"))
-        monkeypatch.setenv("POSTGRES_PASSWORD", "")
-        assert config.load().postgres_password == "of the file"
-        monkeypatch.setenv("POSTGRES_PASSWORD", SECRET)
-        with pytest.raises(BadSetting, match="POSTGRES_PASSWORD is set as well") as refused:
-            config.load()
-        assert SECRET not in str(refused.value)
-
-    @pytest.mark.parametrize(("content", "says"), [(None, "No such file"), (b"\xff\xfe", "not UTF-8")])
-    def test_a_file_that_cannot_be_read_is_named(
-        self, content: bytes | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """One line with the variable and the path."""
-        if content is not None:
-            (tmp_path / "s").write_bytes(content)
-        monkeypatch.setenv("KAFKA_SASL_PASSWORD_FILE", str(tmp_path / "s"))
-        with pytest.raises(BadSetting, match=rf"KAFKA_SASL_PASSWORD_FILE='{tmp_path}/s' cannot be used: .*{says}"):
-            config.load()
+def test_the_secrets_of_connections_may_be_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As orchestrators mount them; the variable itself comes first, as in the processes that `workflow up` starts."""
+    for name in SECRETS:
+        (tmp_path / name).write_text(f" {SECRET}{name} \n")
+        monkeypatch.setenv(f"{name.upper()}_FILE", str(tmp_path / name))
+        monkeypatch.delenv(name.upper(), raising=False)
+    settings = config.load()
+    assert {name: getattr(settings, name) for name in SECRETS} == {name: f" {SECRET}{name} " for name in SECRETS}
+    assert settings.model_fields_set >= SECRETS
+    monkeypatch.setenv("KAFKA_SASL_PASSWORD", "of the variable")
+    assert config.load(postgres_password="given").postgres_password == "given"
+    assert config.load().kafka_sasl_password == "of the variable"
+    monkeypatch.setenv("POSTGRES_PASSWORD_FILE", str(tmp_path / "none"))
+    with pytest.raises(BadSetting, match=rf"POSTGRES_PASSWORD_FILE='{tmp_path}/none' cannot be used: .*No such file"):
+        config.load()
 
 
 async def test_a_password_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
