@@ -17,7 +17,7 @@ from ops.embedded.kafka import KafkaServer
 from ops.embedded.postgres import PostgresServer
 from ops.errors import DownloadFailed
 from schemas.settings import Settings
-from tests import servers
+from tests import secured, servers
 
 SERVERLESS = {"unit", "property", "simulation"}
 
@@ -27,7 +27,10 @@ hypothesis.settings.load_profile("ours")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fetch Kafka's jars before the first test, whose timeout is no measure of the network."""
+    """Fetch Kafka's jars before the first test, whose timeout is no measure of the network; and what few tests need."""
+    if any("tls_postgres" in getattr(item, "fixturenames", ()) for item in session.items):
+        with contextlib.suppress(DownloadFailed):
+            secured.install(lambda line: print(f"\n{line}", flush=True))
     if all(SERVERLESS & set(item.path.parts) for item in session.items) or "KAFKA_BOOTSTRAP_SERVERS" in os.environ:
         return
     with contextlib.suppress(DownloadFailed):  # the tests that need them will say so

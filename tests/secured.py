@@ -23,7 +23,7 @@ from tests.certificates import ELSEWHERE, Authority, Pair
 from tests.servers import closing_reaper, server_folder
 
 ADMIN: Final = "admin"
-USERS: Final = (ADMIN, "api", "worker", "projector")
+USERS: Final = (ADMIN, "owner", "api", "worker", "projector")
 """Of Kafka. Each has its name, backwards, as its password."""
 
 LOCK: Final = Path(__file__).with_name("postgres.lock.toml")

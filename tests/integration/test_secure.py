@@ -86,8 +86,8 @@ def reach(kafka: SecureKafka) -> dict[str, Any]:
 async def test_the_whole_platform_over_tls(settings: Settings, tls_kafka: SecureKafka, tmp_path: Path) -> None:
     """SASL_SSL with SCRAM-SHA-512 and verify-full, each process with its own user of Kafka, who has the rights of its role
     and no others: runs come to their ends. The broker has no listener without TLS, so every client of every process used it."""
-    await ensure_topics(settings)
-    await allow(settings, rights(settings), {**{role: role for role in ROLES}, "owner": ADMIN})
+    await allow(settings, rights(settings), {role: role for role in ("owner", *ROLES)})
+    await ensure_topics(settings.model_copy(update=login("owner")))
     told: Any = {role: {"kafka_sasl_username": role, "kafka_sasl_password": password(role)} for role in ROLES}
     async with platform(settings, tmp_path, told=told, connection=reach(tls_kafka)) as fleet:
         await fleet.trigger(30)
@@ -97,6 +97,11 @@ async def test_the_whole_platform_over_tls(settings: Settings, tls_kafka: Secure
         assert not [secret for secret in secrets if secret in logs]
         assert "uthorization" not in logs
         rows = await sessions(settings)
+        done = await asyncio.to_thread(start, settings.model_copy(update=login("owner")), "rebuild")
+        assert done.returncode == 0, done.stderr
+        assert "had the same rows" in done.stdout
+        await fleet.trigger(10)
+        await judged(fleet)
     assert rows
     assert all(rows)
 
@@ -146,8 +151,8 @@ async def test_the_whole_platform_by_certificates(
 
 async def test_rights_are_no_wider_than_needed(settings: Settings) -> None:
     """The API writes no event, the projector starts no run, nobody creates a topic but the owner."""
-    await ensure_topics(settings)
-    await allow(settings, rights(settings), {**{role: role for role in ROLES}, "owner": ADMIN})
+    await allow(settings, rights(settings), {role: role for role in ("owner", *ROLES)})
+    await ensure_topics(settings.model_copy(update=login("owner")))
     topics = settings.topics
     allowed = {
         "api": {topics.definitions, topics.trigger},
