@@ -22,7 +22,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from ops import checks, connections
 from ops.client import Exit
 from ops.errors import ConnectionRefused, PasswordRefused
-from ops.parts import environment
+from ops.parts import variables
 from schemas.errors import BrokerAway, StoreAway
 from schemas.settings import Settings
 from streams.kafka import client_kwargs
@@ -88,8 +88,8 @@ async def test_the_whole_platform_over_tls(settings: Settings, tls_kafka: Secure
     and no others: runs come to their ends. The broker has no listener without TLS, so every client of every process used it."""
     await allow(settings, rights(settings), {role: role for role in ("owner", *ROLES)})
     await ensure_topics(settings.model_copy(update=login("owner")))
-    told: Any = {role: {"kafka_sasl_username": role, "kafka_sasl_password": password(role)} for role in ROLES}
-    async with platform(settings, tmp_path, told=told, connection=reach(tls_kafka)) as fleet:
+    users: Any = {role: login(role) for role in ROLES}
+    async with platform(settings, tmp_path, told=users, connection=reach(tls_kafka)) as fleet:
         await fleet.trigger(30)
         await judged(fleet)
         logs = "".join(member.log.read_text() for member in fleet.members)
@@ -217,10 +217,14 @@ KAFKA_CASES = ["password", "user", "mechanism", "authority", "name", "expired", 
 def start(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
     """A command to its end, as a person or a container starts it."""
     line = [sys.executable, "-P", "-m", "ops", *words]
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "POSTGRES_"))}
-    told = {name: value for name, value in environment(settings).items() if name not in os.environ}
-    env = {**bare, **told, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(line, env=env, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    return subprocess.run(line, env=told(settings), capture_output=True, text=True, timeout=WITHIN_S, check=False)
+
+
+def told(settings: Settings) -> dict[str, str]:
+    """The environment with these settings and no others."""
+    names = ("KAFKA_", "POSTGRES_", "STORAGE_", "WORKFLOW_")
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(names)}
+    return {**bare, **variables(settings), "PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.parametrize("case", KAFKA_CASES)
@@ -312,6 +316,35 @@ def test_each_command_refuses_to_start(words: tuple[str, ...], settings: Setting
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
     assert [line[:32] for line in done.stderr.splitlines()] == ["workflow: Kafka refuses the user"], done.stderr
     assert WRONG not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_up_uses_secure_servers_that_are_named(settings: Settings, tmp_path: Path) -> None:
+    """`workflow up` starts no server of its own; its processes are told how the named ones are reached."""
+    home = tmp_path / "home"
+    named = Settings(**settings.model_dump(exclude_unset=True), workflow_home=home)
+    refused = start(named.model_copy(update={"postgres_password": WRONG}), "up", "--home", str(home))
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (Exit.USAGE, 1)
+    assert WRONG not in refused.stdout + refused.stderr
+    line, output = [sys.executable, "-P", "-m", "ops", "up", "--home", str(home)], tmp_path / "out"
+    with output.open("w") as out:
+        up = subprocess.Popen(line, cwd=tmp_path, env=told(named), stdout=out, stderr=out)
+    try:
+        deadline = time.monotonic() + WITHIN_S
+        while "Next:" not in output.read_text():
+            assert up.poll() is None, output.read_text()
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.1)
+        shown = subprocess.run(
+            [*line[:4], "ps", "--home", str(home)], env=told(named), capture_output=True, text=True, check=True
+        )
+        assert sorted(row.split()[0] for row in shown.stdout.splitlines()[1:]) == ["api", "projector", "worker"]
+    finally:
+        up.terminate()
+        code = up.wait(WITHIN_S)
+    assert code == 0, output.read_text()
+    assert settings.kafka_sasl_password not in output.read_text() + shown.stdout
 
 
 def test_files_that_are_missing_stop_the_start(settings: Settings) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import asyncpg.connect_utils
 import pytest
 from pydantic import ValidationError
 
-from ops import config, connections
+from ops import cli, config, connections, platform_commands
+from ops.client import Exit
 from ops.connections import KAFKA, POSTGRES
 from schemas.errors import BadSetting
 from schemas.settings import Settings, secret_names
@@ -194,6 +197,33 @@ def parsed(settings: Settings) -> Any:
     more = dict.fromkeys(["ssl", "direct_tls", "server_settings", "target_session_attrs", "krbsrvname", "gsslib"])
     utils: Any = asyncpg.connect_utils  # its types leave this out
     return utils._parse_connect_dsn_and_args(dsn=settings.postgres_dsn, **nothing, **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("KAFKA_SECURITY_PROTOCOL", "SSL", "speaks PLAINTEXT on the loopback; set KAFKA_BOOTSTRAP_SERVERS"),
+        ("KAFKA_SSL_CAFILE", "/none", "does not use TLS"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS", "Input should be 'PLAINTEXT', 'SSL'"),
+        ("POSTGRES_SSLMODE", "verify-full", "needs the certificate of the authority"),
+    ],
+)
+def test_up_refuses_what_its_own_servers_do_not_have(
+    name: str,
+    value: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before anything is started."""
+    for other in [each for each in os.environ if each.startswith(("KAFKA_", "POSTGRES_"))]:
+        monkeypatch.delenv(other)
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(platform_commands, "stop_event", threading.Event)  # no handlers of signals in this process
+    assert cli.run(["up", "--home", str(tmp_path / "home")]) == Exit.USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
 
 
 @pytest.mark.parametrize("names", [KAFKA, POSTGRES])
