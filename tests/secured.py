@@ -65,6 +65,11 @@ def password(user: str) -> str:
     return user[::-1]
 
 
+def login(role: str) -> dict[str, Any]:
+    """Settings, by field name, of a user of Kafka."""
+    return {"kafka_sasl_username": role, "kafka_sasl_password": password(role)}
+
+
 class SecureKafka(KafkaServer):
     """One broker, four listeners: LOGIN (SASL_SSL), MUTUAL (SSL with certificates of both sides), and two whose
     certificates are bad: EXPIRED and OTHERNAME. None without TLS. Its users but ADMIN may do what was granted."""
