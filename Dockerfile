@@ -44,6 +44,9 @@ FROM dependencies AS dev
 RUN python -m venv /opt/poetry \
     && /opt/poetry/bin/pip install poetry==2.5.1 \
     && ln -s /opt/poetry/bin/poetry /usr/local/bin/poetry
+# The compose file makes all but /tmp and the home folder read-only.
+ENV PYTEST_ADDOPTS="-o cache_dir=/tmp/pytest-cache" \
+    HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 WORKDIR /app
 COPY pyproject.toml poetry.lock LICENSE ./
 RUN poetry install --no-interaction --no-cache --no-root

@@ -1,6 +1,6 @@
 # `make demo` shows a workflow run; `make tests` runs every test. Both need Python >= 3.11, make and a network.
 
-.PHONY: setup demo run tests faults faults-long lint format bench up down logs clean
+.PHONY: setup demo run tests faults faults-long lint format bench sbom audit lock up down logs clean
 .DEFAULT_GOAL := demo
 
 # The first of these that is new enough; `make PYTHON=…` chooses another one.
@@ -10,6 +10,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 COMPOSE := docker compose
+# Environments of their own for tools that nothing else needs.
+AUDIT := .venv-audit
+LOCK := .venv-lock
+POETRY := poetry==2.5.1 poetry-plugin-export==1.10.1
+PIP_QUIETLY := -m pip install --quiet --disable-pip-version-check
 # More arguments for the command of a target, as in `make tests ARGS="tests/unit -x"`.
 ARGS ?=
 # Tests wait for servers more than they compute: so many of their files run at once, on servers of their own.
@@ -56,6 +61,33 @@ format: setup
 
 bench: setup
 	@$(BIN)/python -m tests.bench --json bench.json $(ARGS)
+
+# The parts of what runs, with licences and digests. The same lock gives the same file.
+sbom: setup $(AUDIT)/.set-up
+	@$(AUDIT)/bin/python -m ops.supply.sbom --python $(BIN)/python --output sbom.json $(ARGS)
+
+# Exit code of the tool: 0 no known holes, 1 some, 3 not everything could be looked up.
+audit: $(AUDIT)/.set-up
+	@$(AUDIT)/bin/python -m ops.supply.audit $(ARGS)
+
+# After a change of the dependencies in pyproject.toml; `make lock ARGS=--regenerate` takes newer versions of everything.
+lock: $(LOCK)/.set-up
+	@$(LOCK)/bin/poetry lock --no-interaction $(ARGS)
+	@$(LOCK)/bin/poetry export --no-interaction --output requirements/runtime.txt
+	@$(LOCK)/bin/poetry export --no-interaction --with dev --output requirements/dev.txt
+	@$(LOCK)/bin/poetry export --no-interaction --only audit --output requirements/audit.txt
+
+$(AUDIT)/.set-up: requirements/audit.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on the path." >&2; exit 2; }
+	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python $(PIP_QUIETLY) --no-deps --require-hashes -r requirements/audit.txt
+	@touch $@
+
+$(LOCK)/.set-up: Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on the path." >&2; exit 2; }
+	@test -x $(LOCK)/bin/python || $(PYTHON) -m venv $(LOCK)
+	@$(LOCK)/bin/python $(PIP_QUIETLY) $(POETRY)
+	@touch $@
 
 up: setup
 	@$(COMPOSE) up --build --detach --wait $(ARGS)

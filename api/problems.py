@@ -338,7 +338,14 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     ),
     "port_taken": _elsewhere("Port taken", "Another process listens on the port.", "Stop it, or choose another port."),
     "password_refused": _elsewhere(
-        "Password refused", "PostgreSQL does not let the user in.", "Set POSTGRES_USER and POSTGRES_PASSWORD."
+        "Password refused",
+        "Kafka or PostgreSQL does not let the user in.",
+        "Set the user and the password that the message names.",
+    ),
+    "connection_refused": _elsewhere(
+        "Connection refused",
+        "Kafka or PostgreSQL and this platform do not agree on TLS or on who is who.",
+        "Do what the message says, and start again.",
     ),
     "no_platform": _elsewhere(
         "No platform", "No platform has started in this folder.", "Start one with `workflow up`."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import ssl
 from typing import Final
 
-from ops.errors import PasswordRefused
+from ops import connections
+from ops.connections import KAFKA, POSTGRES
+from ops.errors import ConnectionRefused, PasswordRefused
 from schemas.errors import BrokerAway, StoreAway
 from schemas.settings import Settings
 from streams.allowed import AllowList
@@ -17,7 +19,8 @@ CONNECT_WITHIN_S: Final = 10.0
 
 
 def check_servers(settings: Settings) -> None:
-    """Raise what is wrong with the broker, or with PostgreSQL where it is the store."""
+    """Raise what is wrong with the settings, with the broker, or with PostgreSQL where it is the store."""
+    connections.check(settings)
     check_broker(settings)
     if settings.storage_backend == "postgres":
         check_postgres(settings)
@@ -31,33 +34,82 @@ def check_webhooks(settings: Settings) -> None:
 
 
 def check_broker(settings: Settings) -> None:
-    """Raises BrokerAway when none of the bootstrap servers takes a connection."""
-    reason: object = "no address"
-    for address in filter(None, settings.kafka_bootstrap_servers.split(",")):
-        host, _, port = address.strip().rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_WITHIN_S).close()
-        except (OSError, ValueError, OverflowError) as error:
-            reason = error
-        else:
-            return
-    raise BrokerAway(address=settings.kafka_bootstrap_servers, reason=reason)
+    """Raises BrokerAway when none of the bootstrap servers answers, ConnectionRefused or PasswordRefused when it answers
+    and does not take us, or we not it."""
+    asyncio.run(_say_hello(settings))
+
+
+async def _say_hello(settings: Settings) -> None:
+    from aiokafka.errors import KafkaError
+
+    from streams.security import cause, say_hello
+
+    address = settings.kafka_bootstrap_servers
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN_S):
+            await say_hello(settings, CONNECT_WITHIN_S)
+    except TimeoutError as error:
+        raise BrokerAway(address=address, reason="no answer in time") from error
+    except (OSError, KafkaError, ValueError, OverflowError) as error:
+        match cause(error):
+            case ssl.SSLError() as refused:
+                raise connections.tls_refused(KAFKA, address, refused) from error
+            case KafkaError() | EOFError() as refused:
+                raise _refused(settings, refused) from error
+            case away:
+                raise BrokerAway(address=address, reason=away) from error
+
+
+def _refused(settings: Settings, error: Exception) -> ConnectionRefused | PasswordRefused:
+    """It answers, but not us."""
+    from aiokafka.errors import SaslAuthenticationFailed, UnsupportedSaslMechanismError
+
+    if isinstance(error, SaslAuthenticationFailed):
+        names = "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+        return PasswordRefused(server="Kafka", user=settings.kafka_sasl_username, reason=error.args[0], settings=names)
+    protocol = f"KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}"
+    if isinstance(error, UnsupportedSaslMechanismError):
+        reason = f"it does not take {settings.kafka_sasl_mechanism}"
+        remedy = "Set KAFKA_SASL_MECHANISM to one that it takes."
+    else:
+        reason = "it closed the connection"
+        remedy = f"It is starting, or speaks something else than {protocol} on this port."
+    return ConnectionRefused(server="Kafka", address=settings.kafka_bootstrap_servers, reason=reason, remedy=remedy)
 
 
 def check_postgres(settings: Settings) -> None:
-    """Raises StoreAway or PasswordRefused when PostgreSQL lets nobody in."""
+    """Raises StoreAway when PostgreSQL does not answer, ConnectionRefused or PasswordRefused when it lets us not in."""
     asyncio.run(_connect(settings))
 
 
 async def _connect(settings: Settings) -> None:
     import asyncpg
 
+    where = f"{settings.postgres_host}:{settings.postgres_port}"
     try:
         async with asyncio.timeout(CONNECT_WITHIN_S):
             connection = await asyncpg.connect(settings.postgres_dsn)
-            connection.terminate()
+            await connection.close()
     except asyncpg.InvalidAuthorizationSpecificationError as error:
-        raise PasswordRefused(user=settings.postgres_user, reason=error) from error
+        raise _not_let_in(settings, where, error) from error
+    except ssl.SSLError as error:
+        raise connections.tls_refused(POSTGRES, where, error) from error
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        where = f"PostgreSQL at {settings.postgres_host}:{settings.postgres_port}"
-        raise StoreAway(reason=f"{where}: {str(error) or 'no answer in time'}") from error
+        if "rejected SSL upgrade" in str(error):
+            remedy = "Look at POSTGRES_SSLMODE and the port."
+            raise ConnectionRefused(
+                server="PostgreSQL", address=where, reason="it has no TLS", remedy=remedy
+            ) from error
+        raise StoreAway(reason=f"PostgreSQL at {where}: {str(error) or 'no answer in time'}") from error
+
+
+def _not_let_in(settings: Settings, where: str, error: Exception) -> ConnectionRefused | PasswordRefused:
+    if "no encryption" in str(error):
+        remedy = "Set POSTGRES_SSLMODE to require or more."
+        return ConnectionRefused(server="PostgreSQL", address=where, reason=error, remedy=remedy)
+    if "client certificate" in str(error):
+        remedy = f"Set {POSTGRES.certificate}."
+        return ConnectionRefused(server="PostgreSQL", address=where, reason=error, remedy=remedy)
+    return PasswordRefused(
+        server="PostgreSQL", user=settings.postgres_user, reason=error, settings="POSTGRES_USER and POSTGRES_PASSWORD"
+    )

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from ops import audit, commands, demo, keys, platform_commands
+from ops import audit, commands, demo, keys, platform_commands, setting_up
 from ops.client import CommandFailed, Exit
 from ops.errors import NoPlatform, StartInterrupted
 from ops.options import Nouns
@@ -37,6 +37,8 @@ for command in (
     platform_commands.api,
     platform_commands.worker,
     platform_commands.projector,
+    setting_up.migrate,
+    setting_up.grants,
     audit.verify,
     audit.rebuild,
     commands.workflows,

@@ -32,7 +32,11 @@ class PortTaken(WorkflowError):
 
 
 class PasswordRefused(WorkflowError):
-    """PostgreSQL refuses the user {user} ({reason}). Set POSTGRES_USER and POSTGRES_PASSWORD to what it expects."""
+    """{server} refuses the user {user} ({reason}). Set {settings} to what it expects."""
+
+
+class ConnectionRefused(WorkflowError):
+    """{server} at {address} cannot be used: {reason}. {remedy}"""
 
 
 class StartInterrupted(WorkflowError):

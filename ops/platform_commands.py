@@ -16,7 +16,7 @@ from types import FrameType
 import click
 import orjson
 
-from ops import checks, config, tables
+from ops import checks, config, connections, tables
 from ops import home as homes
 from ops.client import Exit
 from ops.echo import Echo
@@ -69,8 +69,14 @@ def up(home: Path | None, port: int | None, apis: int, workers: int, projectors:
 
 
 def _settings_of_up(home: Path | None) -> Settings:
-    config.warn_of_unknown(lambda text: click.echo(f"workflow: {text}", err=True))
-    return config.load(**({} if home is None else {"workflow_home": home}))
+    config.warn_of_unknown(_warn)
+    settings = config.load(**({} if home is None else {"workflow_home": home}))
+    connections.warn(settings, _warn)
+    return settings
+
+
+def _warn(text: str) -> None:
+    click.echo(f"workflow: {text}", err=True)
 
 
 def allowing(settings: Settings, port: int) -> Settings:
@@ -180,6 +186,7 @@ def projector(home: Path | None) -> None:
 def _run(role: OwnRole, settings: Settings) -> None:
     from ops import child
 
-    config.warn_of_unknown(lambda text: click.echo(f"workflow: {text}", err=True))
+    config.warn_of_unknown(_warn)
+    connections.warn(settings, _warn)
     checks.check_servers(settings)
     sys.exit(child.run(role, settings))

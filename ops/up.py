@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ops import checks, home
+from ops import checks, connections, home
 from ops.embedded.kafka import KafkaServer
 from ops.embedded.postgres import PostgresServer
 from ops.embedded.server import READY_WITHIN_S, EmbeddedServer
@@ -135,12 +135,15 @@ class _Start:
     def _servers(self, folder: Path) -> None:
         """Kafka and PostgreSQL, at once: embedded, or those that the environment names."""
         servers: list[EmbeddedServer] = []
+        connections.check_kafka(self._settings)
         if "kafka_bootstrap_servers" in self._given:
             checks.check_broker(self._settings)
         else:
+            self._no_security_for_ours()
             servers.append(KafkaServer(folder / "kafka", folder / "logs" / "kafka.log", self._reaper, say=self._say))
         if self._settings.storage_backend == "postgres":
             if any(name.startswith("postgres_") for name in self._given):
+                connections.check_postgres(self._settings)
                 checks.check_postgres(self._settings)
             else:
                 servers.append(PostgresServer(folder / "postgres", folder / "logs" / "postgres.log", self._reaper))
@@ -149,6 +152,15 @@ class _Start:
         self._wait_for_servers(servers, started)
         for server in servers:
             self._set(**server.settings())
+
+    def _no_security_for_ours(self) -> None:
+        """The embedded Kafka has no TLS and no users; a client that wants them would never be answered."""
+        protocol = self._settings.kafka_security_protocol
+        if protocol != "PLAINTEXT":
+            reason = (
+                "the Kafka that is started here speaks PLAINTEXT on the loopback; set KAFKA_BOOTSTRAP_SERVERS as well"
+            )
+            raise BadSetting(name="KAFKA_SECURITY_PROTOCOL", value=protocol, reason=reason)
 
     def _wait_for_servers(self, servers: Sequence[EmbeddedServer], started: float) -> None:
         deadline = time.monotonic() + READY_WITHIN_S

@@ -139,5 +139,7 @@ class Database:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, exceptions.UndefinedTableError | exceptions.InvalidSchemaNameError):
-        return "its tables are not there; the projector makes them when it starts"
+        return "its tables are not there; the projector makes them when it starts, or `workflow migrate`"
+    if isinstance(error, exceptions.InsufficientPrivilegeError):
+        return f"{error}; the owner of the tables may, and `workflow grants` prints what a process needs"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -9,6 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from asyncpg.exceptions import InsufficientPrivilegeError, UndefinedTableError
+
 from projections.rows import CHAIN, Chain, Shown
 from projections.sql import queries
 from projections.tables import Audit, Level, StoredRow
@@ -32,16 +34,47 @@ def migrations() -> list[tuple[int, str]]:
     return [(int(file.name.partition("_")[0]), file.read_text()) for file in files]
 
 
+async def version(db: Database) -> int | None:
+    """The version of the tables; None where there are none. Raises StoreAway when they may not be looked at."""
+    try:
+        rows = await db.fetch(f'select max(number) from "{db.schema}".migrations')  # noqa: S608 - a name of ours
+    except StoreAway as away:
+        if isinstance(away.__cause__, UndefinedTableError):
+            return None
+        raise
+    return rows[0][0] or 0
+
+
 async def migrate(db: Database) -> None:
-    """Bring the schema to this version; other processes that do the same wait."""
-    newest = migrations()[-1][0]
+    """Bring the schema to this version; other processes that do the same wait.
+
+    Tables of this version are not touched, so a user that may not change them is served as well. Raises StoreAway for
+    one that would have to and may not: somebody else can do it meanwhile.
+    """
+    found, newest = await version(db), migrations()[-1][0]
+    if found is not None and found > newest:
+        raise StoreRefused(what=f"its tables are of version {found}, this program knows version {newest} and older")
+    if found == newest:
+        return
+    try:
+        await _apply_missing(db)
+    except StoreAway as away:
+        if isinstance(away.__cause__, InsufficientPrivilegeError):
+            there = "not there" if found is None else f"of version {found}, and this program needs {newest}"
+            reason = f"its tables are {there}; `workflow migrate` makes them, as their owner ({away.__cause__})"
+            raise StoreAway(reason=reason) from away.__cause__
+        raise
+
+
+async def _apply_missing(db: Database) -> None:
     async with db.transaction() as connection:
         await connection.execute(SQL["lock_migrations"])
-        await connection.execute(f'create schema if not exists "{db.schema}"')
+        if not await connection.fetchval("select to_regnamespace($1) is not null", db.schema):
+            await connection.execute(
+                f'create schema "{db.schema}"'
+            )  # `if not exists` asks for the right to all the same
         await connection.execute(SQL["migrations_table"])
         done = await connection.fetchval(SQL["migrated"]) or 0
-        if done > newest:
-            raise StoreRefused(what=f"its tables are of version {done}, this program knows version {newest} and older")
         for number, sql in migrations():
             if number > done:
                 await connection.execute(sql)
@@ -85,11 +118,15 @@ async def audit(db: Database) -> AsyncIterator[Audit]:
 
 
 async def empty_second(db: Database) -> str:
-    """Make an empty schema for a second set of tables; its name."""
+    """Make an empty schema for a second set of tables; its name. Raises StoreAway for another user than the owner of the
+    first: the new tables would be that user's, and the old owner could do nothing with them."""
     name = f"{db.schema}_second"
     async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
+        if owner := await connection.fetchval(SQL["other_owner"], db.schema):
+            raise StoreAway(reason=f"its tables belong to the user {owner}, who alone may rebuild them")
         await connection.execute(f'drop schema if exists "{name}" cascade')
         await connection.execute(f'drop schema if exists "{db.schema}_old" cascade')
+        await connection.execute(f'create schema "{name}"')
     return name
 
 
@@ -101,6 +138,8 @@ async def swap(db: Database, second: str, level: Level) -> None:
         await connection.execute(SQL["lock_positions"])
         await connection.execute(SQL["stay_in_transaction"])
         await level({row[0]: row[1] for row in await connection.fetch(SQL["marks"])})
+        for (statement,) in await connection.fetch(SQL["grants_again"], db.schema, second):
+            await connection.execute(statement)
         await connection.execute(f'alter schema "{db.schema}" rename to "{old}"')
         await connection.execute(f'alter schema "{second}" rename to "{db.schema}"')
     for attempt in range(SWAP_ATTEMPTS):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import quote, urlencode
 
 from pydantic import Field
 from pydantic.fields import FieldInfo
@@ -43,17 +44,30 @@ class Topics:
 class Settings(BaseSettings):
     """What a process is told from outside; frozen, read once at its start."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=None)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=None, hide_input_in_errors=True)
 
     storage_backend: Literal["memory", "filesystem", "postgres"] = "postgres"
     storage_path: Path = Path(".workflow/store")
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_consumer_group: str = "workflow-workers"
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_sasl_username: str = ""
+    kafka_sasl_password: str = secret()
+    kafka_ssl_cafile: str = ""
+    kafka_ssl_certfile: str = ""
+    kafka_ssl_keyfile: str = ""
+    kafka_ssl_password: str = secret()
+    kafka_ssl_check_hostname: bool = True
     postgres_host: str = "127.0.0.1"
     postgres_port: int = Field(5433, ge=1, le=65535)
     postgres_user: str = "workflow"
     postgres_password: str = secret()
     postgres_db: str = "workflow"
+    postgres_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    postgres_sslrootcert: str = ""
+    postgres_sslcert: str = ""
+    postgres_sslkey: str = ""
     api_host: str = "127.0.0.1"
     api_port: int = Field(8001, ge=0, le=65535)
     webhook_allow: str = ""
@@ -134,10 +148,18 @@ class Settings(BaseSettings):
 
     @property
     def postgres_dsn(self) -> str:
-        from urllib.parse import quote
-
-        secret = f":{quote(self.postgres_password, safe='')}" if self.postgres_password else ""
-        return f"postgresql://{quote(self.postgres_user, safe='')}{secret}@{self.postgres_host}:{self.postgres_port}/{quote(self.postgres_db, safe='')}"
+        """How every connection to PostgreSQL is made. It holds the password."""
+        user, secret = quote(self.postgres_user, safe=""), quote(self.postgres_password, safe="")
+        login = f"{user}:{secret}" if secret else user
+        tls = {
+            "sslmode": self.postgres_sslmode,
+            "sslrootcert": self.postgres_sslrootcert,
+            "sslcert": self.postgres_sslcert,
+            "sslkey": self.postgres_sslkey,
+        }
+        query = urlencode({name: value for name, value in tls.items() if value})
+        where = f"{self.postgres_host}:{self.postgres_port}/{quote(self.postgres_db, safe='')}"
+        return f"postgresql://{login}@{where}?{query}"
 
 
 def secret_names() -> frozenset[str]:

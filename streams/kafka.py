@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -11,11 +12,20 @@ from typing import Any, Self, TypeAlias
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 
 from schemas.errors import BrokerAway, LogMismatch
 from schemas.ports import TP, Record
 from schemas.settings import Settings
+
+from .security import last_refusal, security, servers
 
 Client: TypeAlias = Any  # aiokafka and Faust ship no types
 
@@ -27,6 +37,9 @@ ISOLATION = "read_committed"
 
 _POLL_MS = 200
 _STOP_S = 5.0
+
+FORBIDDEN = (ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
+"""Rights can be granted while we wait for them."""
 
 
 _send = AIOKafkaConnection.send
@@ -46,13 +59,8 @@ AIOKafkaConnection.send = _send_or_lose
 
 
 def client_kwargs(settings: Settings) -> dict[str, Any]:
-    """How every client reaches the brokers: the place for TLS and SASL arguments, which all of them take by these names."""
-    return {"bootstrap_servers": servers(settings)}
-
-
-def servers(settings: Settings) -> list[str]:
-    """`KAFKA_BOOTSTRAP_SERVERS` as a list of host:port."""
-    return [part.strip() for part in settings.kafka_bootstrap_servers.split(",") if part.strip()]
+    """How every client reaches the brokers, TLS and login included: all of them take these arguments."""
+    return {"bootstrap_servers": servers(settings), **security(settings)}
 
 
 def fetch_bytes(settings: Settings) -> int:
@@ -78,17 +86,20 @@ def reader_consumer(settings: Settings, **more: Any) -> Client:
 @asynccontextmanager
 async def answering(settings: Settings, bound_s: float) -> AsyncIterator[None]:
     """Raises BrokerAway when the body takes longer, or fails in a way that a broker's return would mend."""
-    address = settings.kafka_bootstrap_servers
+    address, began = settings.kafka_bootstrap_servers, time.monotonic()
     try:
         async with asyncio.timeout(bound_s):
             yield
     except TimeoutError as exc:
-        raise BrokerAway(address=address, reason=f"no answer within {bound_s:g} s") from exc
+        reason = last_refusal(began) or f"no answer within {bound_s:g} s"
+        raise BrokerAway(address=address, reason=reason) from exc
     except OSError as exc:
         raise BrokerAway(address=address, reason=str(exc)) from exc
     except KafkaError as exc:
+        if isinstance(exc, FORBIDDEN):
+            raise BrokerAway(address=address, reason=f"it does not allow this: {exc}") from exc
         if exc.retriable:
-            raise BrokerAway(address=address, reason=str(exc) or type(exc).__name__) from exc
+            raise BrokerAway(address=address, reason=last_refusal(began) or str(exc) or type(exc).__name__) from exc
         raise
 
 

@@ -19,7 +19,7 @@ from schemas.errors import BadSetting, BrokerAway, TopicMismatch
 from schemas.ports import TP
 from schemas.settings import Settings
 
-from .kafka import Client, admin, answering, reader_consumer, stop_client
+from .kafka import FORBIDDEN, Client, admin, answering, reader_consumer, stop_client
 
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
@@ -120,8 +120,9 @@ async def _create(client: Client, settings: Settings, missing: list[TopicSpec]) 
             reason = "the cluster has fewer brokers"
             raise BadSetting(name="WORKFLOW_REPLICATION_FACTOR", value=replicas, reason=reason)
         if error is not NoError and error is not TopicAlreadyExistsError:  # another process was first: checked below
-            if error.retriable:
-                reason = f"topic {name} could not be created: {error.__name__}"
+            if error.retriable or error in FORBIDDEN:
+                may = "; this user may not, `workflow migrate` with one that may does" if error in FORBIDDEN else ""
+                reason = f"topic {name} could not be created: {error.__name__}{may}"
                 raise BrokerAway(address=settings.kafka_bootstrap_servers, reason=reason)
             raise error(name)
 

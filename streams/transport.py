@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import faust
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, CoordinatorNotAvailableError
 from faust.app.base import BootStrategy
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
@@ -26,7 +27,8 @@ from schemas.settings import Settings
 
 from .consumer import Fetched, Thread
 from .group import ConsumerGroup
-from .kafka import LogReader, fetch_bytes, servers
+from .kafka import admin, fetch_bytes
+from .security import security, servers
 
 BATCH_RECORDS_MAX = 2_000
 """Records handed over in one call: how long the loop is held by one batch."""
@@ -153,10 +155,26 @@ class GroupFaust(faust.App):
         """None: nothing is kept on disk."""
 
 
+def credentials(settings: Settings) -> Any:
+    """Faust's own word for `security`; None is PLAINTEXT. A TLS context beside SASLCredentials would be dropped in silence,
+    so it goes into them."""
+    given = security(settings)
+    context = given.get("ssl_context")
+    if "sasl_mechanism" in given:
+        return faust.SASLCredentials(
+            username=given["sasl_plain_username"],
+            password=given["sasl_plain_password"],
+            mechanism=given["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
 def faust_kwargs(settings: Settings) -> dict[str, Any]:
     """Faust's settings, all that matter given explicitly; with the prefix no environment variable can change them."""
     return {
         "env_prefix": "WORKFLOW_FAUST",
+        "broker_credentials": credentials(settings),
         "PartitionAssignor": Assignor,
         "table_standby_replicas": 1,  # with 0 Faust silently takes round robin, which separates commands from events
         "topic_disable_leader": True,
@@ -191,9 +209,11 @@ class GroupApp:
     batch_records_max: int
 
     async def reach(self) -> None:
-        """Raises BrokerAway when Kafka does not answer."""
-        async with LogReader(self.settings, bound_s=_REACH_S) as reader:
-            await reader.cluster_id()
+        """Raises BrokerAway when Kafka does not answer, or does not let us into the group: a client that joins it all the
+        same would be refused again and again, without a word."""
+        async with admin(self.settings, _REACH_S) as client:
+            with suppress(CoordinatorNotAvailableError):  # on a fresh broker it is made by this very question
+                await client.find_coordinator(self.group.name)
 
     async def leave(self, life: Any) -> None:
         """Let the handler commit as the owner, and hand nothing over any more. In bounded time."""

@@ -17,7 +17,7 @@ from ops.embedded.kafka import KafkaServer
 from ops.embedded.postgres import PostgresServer
 from ops.errors import DownloadFailed
 from schemas.settings import Settings
-from tests import servers
+from tests import secured, servers
 
 SERVERLESS = {"unit", "property", "simulation"}
 
@@ -27,7 +27,10 @@ hypothesis.settings.load_profile("ours")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fetch Kafka's jars before the first test, whose timeout is no measure of the network."""
+    """Fetch Kafka's jars before the first test, whose timeout is no measure of the network; and what few tests need."""
+    if any("tls_postgres" in getattr(item, "fixturenames", ()) for item in session.items):
+        with contextlib.suppress(DownloadFailed):
+            secured.install(lambda line: print(f"\n{line}", flush=True))
     if all(SERVERLESS & set(item.path.parts) for item in session.items) or "KAFKA_BOOTSTRAP_SERVERS" in os.environ:
         return
     with contextlib.suppress(DownloadFailed):  # the tests that need them will say so
@@ -100,3 +103,37 @@ def make_settings(bootstrap_servers: str, dsn: str, topic_prefix: str, home: Pat
         workflow_topic_prefix=topic_prefix,
         workflow_projector_group=f"{topic_prefix}projectors",
     )
+
+
+@pytest.fixture(scope="session")
+def tls_kafka() -> Iterator[secured.SecureKafka]:
+    """The broker without a listener that takes everybody, shared by tests."""
+    with secured.secure_kafka() as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
+def tls_postgres() -> Iterator[secured.SecurePostgres]:
+    """The PostgreSQL that wants TLS, shared by tests."""
+    with secured.secure_postgres() as postgres:
+        yield postgres
+
+
+@pytest.fixture
+async def secure_settings(
+    tls_kafka: secured.SecureKafka, tls_postgres: secured.SecurePostgres, tmp_path: Path
+) -> AsyncIterator[Settings]:
+    """Of a platform of this test alone, with all rights: SASL_SSL and verify-full."""
+    prefix, database = f"t{uuid.uuid4().hex[:12]}.", f"test_{uuid.uuid4().hex[:12]}"
+    settings = Settings(
+        **tls_kafka.client_settings(),
+        **{**tls_postgres.client_settings(), "postgres_db": database},
+        kafka_consumer_group=f"{prefix}workers",
+        workflow_projector_group=f"{prefix}projectors",
+        workflow_topic_prefix=prefix,
+        workflow_partitions=4,
+    )
+    admin = settings.model_copy(update={"postgres_db": "workflow"}).postgres_dsn
+    await servers.create_database(admin, database)
+    yield settings
+    await servers.drop_database(admin, database)

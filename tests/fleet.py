@@ -128,6 +128,10 @@ def reaching(settings: Settings, receiver: str) -> Settings:
     return settings.model_copy(update={"webhook_allow": urlsplit(receiver).netloc})
 
 
+Told = dict[OwnRole, dict[str, Any]]
+"""Role → settings, by field name, of its processes alone."""
+
+
 class Fleet:
     """All processes of one test, the receiver of its webhooks, and the client's journal of what was accepted."""
 
@@ -147,15 +151,19 @@ class Fleet:
         self.build: str | None = None
         """a name of `tests.broken`: the build that processes are started from"""
         self._endless = mix()
+        self.told: Told = {}
+        self.connection: dict[str, Any] = {}
+        """what a Kafka client of the test's own needs beside the servers"""
 
     def start(self, role: OwnRole) -> Member:
         """One more process."""
         log = self.folder / f"{role}-{len(self.members)}.log"
+        settings = self.settings.model_copy(update=self.told.get(role, {}))
         if self.build is None:
-            member = Member(role, self.settings, log)
+            member = Member(role, settings, log)
         else:
             line = [sys.executable, "-P", "-m", "tests.harness.child", role]
-            member = Member(role, self.settings, log, line=line, env={"HARNESS_BREAK": self.build})
+            member = Member(role, settings, log, line=line, env={"HARNESS_BREAK": self.build})
         self.members.append(member)
         return member
 
@@ -270,7 +278,8 @@ class Fleet:
 
     async def _records(self, topic: str) -> list[Raw]:
         settings = self.settings
-        topics = await dump(settings.kafka_bootstrap_servers, settings.workflow_topic_prefix, [topic])
+        servers, prefix = settings.kafka_bootstrap_servers, settings.workflow_topic_prefix
+        topics = await dump(servers, prefix, [topic], **self.connection)
         return [record for records in topics[f"workflow.{topic}"].values() for record in records]
 
     async def _unended(self) -> str:
@@ -313,12 +322,16 @@ async def platform(
     workers: int = 1,
     projectors: int = 1,
     build: str | None = None,
+    told: Told | None = None,
+    connection: dict[str, Any] | None = None,
 ) -> AsyncIterator[Fleet]:
-    """A fleet that works, until the end of the block. `build`: a broken one."""
+    """A fleet that works, until the end of the block. `build`: a broken one; `connection`: how the test itself reaches
+    Kafka, beside the servers."""
     journal = folder / "journal.jsonl"
     async with Echo(journal=journal) as echo:
         fleet = Fleet(settings, folder, echo.url, journal)
         fleet.build = build
+        fleet.told, fleet.connection = told or {}, connection or {}
         try:
             await fleet.up(apis=apis, workers=workers, projectors=projectors)
             yield fleet

@@ -48,7 +48,7 @@ async def judged(fleet: Fleet, *, earlier: Topics | None = None, orphans_max: in
 
 async def violations(fleet: Fleet) -> Judge:
     """The verdict on all topics, the receiver's journal and the tables, once these are level."""
-    topics = await records(fleet.settings)
+    topics = await records(fleet.settings, **fleet.connection)
     await level(fleet, topics)
     judge = Judge(topics)
     judge.check_accepted({run: payload for run, (_, payload) in fleet.accepted.items()})
@@ -59,9 +59,9 @@ async def violations(fleet: Fleet) -> Judge:
     return judge
 
 
-async def records(settings: Settings) -> dict[str, dict[int, list[Raw]]]:
+async def records(settings: Settings, **connection: Any) -> dict[str, dict[int, list[Raw]]]:
     """All topics as they stand."""
-    return await dump(settings.kafka_bootstrap_servers, settings.workflow_topic_prefix)
+    return await dump(settings.kafka_bootstrap_servers, settings.workflow_topic_prefix, **connection)
 
 
 async def level(fleet: Fleet, topics: Topics) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -13,18 +14,20 @@ NAMES = ("definitions", "trigger", "events", "completed", "rejected")
 
 
 async def dump(
-    bootstrap_servers: str, prefix: str = "", names: Sequence[str] = NAMES
+    bootstrap_servers: str, prefix: str = "", names: Sequence[str] = NAMES, **connection: Any
 ) -> dict[str, dict[int, list[Raw]]]:
-    """Every record that stands in the topics with this prefix: name without prefix → partition → records."""
+    """Every record that stands in the topics with this prefix: name without prefix → partition → records.
+    `connection`: what aiokafka's clients need beside the servers."""
+    connection["bootstrap_servers"] = bootstrap_servers
     found: dict[str, dict[int, list[Raw]]] = {f"workflow.{name}": {} for name in names}
-    tps = await _partitions(bootstrap_servers, [f"{prefix}{name}" for name in found])
-    for tp, records in (await _records(bootstrap_servers, tps)).items():
+    tps = await _partitions(connection, [f"{prefix}{name}" for name in found])
+    for tp, records in (await _records(connection, tps)).items():
         found[tp.topic.removeprefix(prefix)][tp.partition] = records
     return found
 
 
-async def _partitions(bootstrap_servers: str, topics: Sequence[str]) -> list[TopicPartition]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+async def _partitions(connection: dict[str, Any], topics: Sequence[str]) -> list[TopicPartition]:
+    admin = AIOKafkaAdminClient(**connection)
     await admin.start()
     try:
         described = await admin.describe_topics(list(topics))
@@ -37,9 +40,9 @@ async def _partitions(bootstrap_servers: str, topics: Sequence[str]) -> list[Top
     )
 
 
-async def _records(bootstrap_servers: str, tps: Sequence[TopicPartition]) -> dict[TopicPartition, list[Raw]]:
+async def _records(connection: dict[str, Any], tps: Sequence[TopicPartition]) -> dict[TopicPartition, list[Raw]]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
+        **connection,
         auto_offset_reset="none",
         check_crcs=True,
         enable_auto_commit=False,

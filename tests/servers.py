@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
@@ -95,7 +96,7 @@ async def create_database(admin_dsn: str, name: str) -> str:
         await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
     finally:
         await connection.close()
-    return f"{admin_dsn.rpartition('/')[0]}/{name}"
+    return urlsplit(admin_dsn)._replace(path=f"/{name}").geturl()
 
 
 async def drop_database(admin_dsn: str, name: str) -> None:

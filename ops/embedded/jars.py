@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +56,15 @@ def cache_folder() -> Path:
 
 
 def install(folder: Path, say: Say) -> list[Path]:
-    """All jars in `folder`, each with the locked digest; what is missing or damaged is downloaded first."""
-    jars = locked()
+    """All jars of Kafka in `folder`, each with the locked digest; what is missing or damaged is downloaded first."""
+    return keep(locked(), folder, lambda what: say(f"Kafka {kafka_version()}: {what} (45 MB in all, once)"))
+
+
+def keep(jars: Sequence[Jar], folder: Path, say: Say) -> list[Path]:
+    """As `install`, for any jars that a lock names."""
     missing = [jar for jar in jars if not _intact(folder / jar.filename, jar)]
     if missing:
-        say(f"Kafka {kafka_version()}: downloading {len(missing)} jars (45 MB in all, once; kept in {folder})")
+        say(f"downloading {len(missing)} jars into {folder}")
         _download(missing, folder)
     return [folder / jar.filename for jar in jars]
 

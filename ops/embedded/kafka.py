@@ -130,18 +130,33 @@ class KafkaServer(EmbeddedServer):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "server.properties"
         controller_port = free_port(besides=frozenset({self.port}))
-        path.write_text(
-            _PROPERTIES.format(
-                host=LOOPBACK, port=self.port, controller_port=controller_port, data=self.folder / "data"
-            )
-        )
+        path.write_text(self.properties(controller_port))
         return path
+
+    def properties(self, controller_port: int) -> str:
+        """What the broker is started with; of a property that stands in it twice the last one counts."""
+        return _PROPERTIES.format(
+            host=LOOPBACK, port=self.port, controller_port=controller_port, data=self.folder / "data"
+        )
+
+    def format_arguments(self) -> list[str]:
+        """More for the tool that formats the folder."""
+        return []
 
     def _format(self, java: list[str], properties: Path) -> None:
         # The first character is never "-": the tool would take such an id for an option.
         cluster_id = "w" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         done = subprocess.run(
-            [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)],
+            [
+                *java,
+                "kafka.tools.StorageTool",
+                "format",
+                "-t",
+                cluster_id,
+                "-c",
+                str(properties),
+                *self.format_arguments(),
+            ],
             capture_output=True,
             text=True,
             timeout=FORMAT_WITHIN_S,

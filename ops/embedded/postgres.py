@@ -76,8 +76,12 @@ class PostgresServer(EmbeddedServer):
     def launch(self) -> None:
         if not self._data.exists():
             self._initialise()
-        options = [f"--{name}={value}" for name, value in {**_SETTINGS, "port": str(self.port)}.items()]
+        options = [f"--{name}={value}" for name, value in self.options().items()]
         self.child.launch([*self._command("postgres"), "-D", str(self._data), *options], cwd=self.folder)
+
+    def options(self) -> dict[str, str]:
+        """The server's own settings."""
+        return {**_SETTINGS, "port": str(self.port)}
 
     def ready(self) -> bool:
         """Whether it says of itself, in its pid file, that it takes connections."""
@@ -94,6 +98,9 @@ class PostgresServer(EmbeddedServer):
         time.sleep(RELAUNCH_AFTER_S)
         self.launch()
         return True
+
+    def binaries(self) -> Path:
+        return binaries()
 
     def _initialise(self) -> None:
         """Make the data folder, whole or not at all."""
@@ -124,7 +131,7 @@ class PostgresServer(EmbeddedServer):
             raise self.not_started(f"{program} cannot make {self.folder} ({done.stderr.strip()[-300:]})")
 
     def _command(self, program: str) -> list[str]:
-        path = str(binaries() / program)
+        path = str(self.binaries() / program)
         return [sys.executable, "-I", "-S", unroot.__file__, path] if os.geteuid() == 0 else [path]
 
 

@@ -180,6 +180,27 @@ create table if not exists migrations (number int primary key, applied_at timest
 -- name: migrated
 select max(number) from migrations
 
+-- name: other_owner
+select nspowner::regrole::text from pg_namespace where nspname = $1 and nspowner <> current_user::regrole
+
+-- Statements that grant on the schema $2 what is granted on the schema $1: on it, on its tables and views, and on single
+-- columns, to whomever, by whomever. What the owner has as the owner is no grant.
+-- name: grants_again
+with granted as (
+    select format('schema %I', $2::text) as what, privilege_type, grantee, is_grantable, nspowner as owner
+    from pg_namespace, aclexplode(nspacl) where nspname = $1::text
+    union all
+    select format('table %I.%I', $2::text, relname), privilege_type, grantee, is_grantable, relowner
+    from pg_class, aclexplode(relacl) where relnamespace = to_regnamespace($1::text) and relkind in ('r', 'v')
+    union all
+    select format('table %I.%I', $2::text, relname), format('%s (%I)', privilege_type, attname), grantee, is_grantable, relowner
+    from pg_attribute join pg_class on pg_class.oid = attrelid, aclexplode(attacl)
+    where relnamespace = to_regnamespace($1::text) and relkind in ('r', 'v')
+)
+select format('grant %s on %s to %s', privilege_type, what, case grantee when 0 then 'public' else grantee::regrole::text end)
+    || case when is_grantable then ' with grant option' else '' end
+from granted where grantee <> owner
+
 -- name: set_migrated
 insert into migrations (number) values ($1)
 

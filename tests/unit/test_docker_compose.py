@@ -97,8 +97,12 @@ def test_own_services_start_in_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", OWN)
 def test_own_services_are_unprivileged(name: str) -> None:
-    """No capabilities, no way to get any, a first process that reaps."""
+    """No capabilities, no way to get any, a first process that reaps, and nothing to write to but memory and the volume."""
     service = services()[name]
+    assert service["read_only"] is True
+    assert all({"noexec", "nosuid", "nodev"} <= set(re.split("[:,]", place)) for place in service["tmpfs"])
+    assert service["tmpfs"][0].partition(":")[0] == "/tmp"  # noqa: S108 - that is its name there
+    assert [volume.partition(":")[2] for volume in service["volumes"]] == ["/var/lib/workflow"]
     assert service["init"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -139,4 +143,5 @@ def test_the_tests_can_be_run_in_the_service() -> None:
     workflow = services()["workflow"]
     assert workflow["build"]["target"] == "${DOCKER_TARGET:-dev}"
     assert "entrypoint" not in workflow
+    assert any(place.startswith("/home/workflow:uid=10001") for place in workflow["tmpfs"])
     assert {services()[name]["build"]["target"] for name in ("worker", "projector")} == {"runtime"}

@@ -63,6 +63,12 @@ def test_nobody_runs_as_root(stage: str) -> None:
     assert f"--uid {uid}" in DOCKERFILE
 
 
+def test_the_tests_write_where_the_compose_file_lets_them() -> None:
+    """Its root is read-only: what pytest and hypothesis keep goes to /tmp."""
+    (line,) = [line for line in stages()["dev"] if line.startswith("ENV")]
+    assert line == 'ENV PYTEST_ADDOPTS="-o cache_dir=/tmp/pytest-cache" HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis'
+
+
 def test_no_entrypoint_swallows_a_command() -> None:
     """`docker run IMAGE workflow worker` and `docker compose run … poetry run pytest` name whole commands."""
     assert "ENTRYPOINT" not in DOCKERFILE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
@@ -16,9 +17,10 @@ from api.definitions import read_definition
 from schemas import jsontext, templates
 from schemas.definitions import DelayStep, Step, WebhookConfig, WebhookStep
 from schemas.events import SHAPES
-from schemas.settings import Settings
+from schemas.settings import Settings, Topics, secret_names
 from schemas.views import STATUSES
 from streams.expressions import ExpressionFailed, evaluate
+from streams.rights import rights
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -66,6 +68,8 @@ def allowed(field: FieldInfo) -> str:
         return f"from {bounds['ge']}"
     if "gt" in bounds:
         return f"above {bounds['gt']}"
+    if field.annotation is bool:
+        return "`true`, `false`"
     return "path" if field.annotation is Path else "text"
 
 
@@ -156,6 +160,31 @@ def test_every_setting_is_explained() -> None:
         name: [default(field), allowed(field)] for name, field in fields.items()
     }
     assert [name for name, row in rows.items() if not row[2]] == []
+
+
+def test_every_secret_is_marked() -> None:
+    """docs/configuration.md: what is marked may come from a file, and nothing else is."""
+    rows = table(ROOT / "docs/configuration.md", "")
+    marked = {name.strip("`").lower() for name, row in rows.items() if row[2:] and row[2].startswith("A secret. ")}
+    assert marked == secret_names()
+
+
+def test_every_right_is_explained() -> None:
+    """docs/security.md lists the rights that each process needs of Kafka, and no other."""
+    every, roles = astuple(Topics.named("")), ("owner", "api", "worker", "projector")
+    found = set[tuple[str, str, str]]()
+    for line in re.findall(r"^\| (\w+).*? \| (`.*) \| (.*) \|$", security_table(), flags=re.MULTILINE):
+        named = re.findall(r"`([\w.-]+)`", line[2]) or every
+        for operation in re.findall(r"`(\w+)`", line[1]):
+            for role in roles if line[0] == "all" else (line[0].lower(),):
+                found |= {(role, operation, name) for name in named}
+    assert found == {(right.role, right.operation, right.name) for right in rights(Settings())}
+
+
+def security_table() -> str:
+    """The table of rights, as it stands."""
+    text = (ROOT / "docs/security.md").read_text()
+    return text.partition("| process | operation | on |")[2].partition("\n\n")[0]
 
 
 def test_the_settings_of_the_readme_are_right() -> None:
