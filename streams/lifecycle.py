@@ -195,7 +195,9 @@ class Watchdog:
             position, ticks = self._seen.get(tp, (at.position, 0))
             ticks = ticks + 1 if position == at.position else 1
             if ticks > self._ticks_max:
-                stands = f"has records up to {at.end} and stands at {at.position}, for {self._ticks_max * self._tick_s:g} s"
+                stands = (
+                    f"has records up to {at.end} and stands at {at.position}, for {self._ticks_max * self._tick_s:g} s"
+                )
                 self._die(f"{tp.topic}/{tp.partition} {stands}")
                 return
             seen[tp] = (at.position, ticks)

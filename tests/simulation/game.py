@@ -114,7 +114,7 @@ class Game:
             self.do([("order", next(iter(self.stage.orders)))])
         else:
             self.do([("commit", name) for name in cluster.workers])
-            return not goals.at_rest(cluster, self.hindered.stuck)
+            return goals.unrest(cluster, self.hindered.stuck) != ""
         return True
 
     def settle(self) -> None:
@@ -127,11 +127,11 @@ class Game:
             self._begin_again()
             self._exhaust()
             self.do([("time", self._some_time(round_))])
-            if goals.at_rest(self.cluster, self.hindered.stuck):
+            if not goals.unrest(self.cluster, self.hindered.stuck):
                 if not any(flight.producer in self.hindered.stuck for flight in self.cluster.flying):
                     return
                 self.hindered.stuck.clear()
-        raise AssertionError("L6: it does not come to rest")
+        raise AssertionError(f"L6: it does not come to rest; {goals.unrest(self.cluster)}")
 
     def _heal(self) -> None:
         """In another order than that in which it went wrong, and with something happening between."""

@@ -15,21 +15,31 @@ from tests.simulation.truth import Truth
 from tests.simulation.world import Cluster
 
 
-def at_rest(cluster: Cluster, besides: Container[str] = ()) -> bool:
-    """Nothing flies (`besides` what these producers carry), is read, asked, held or unannounced, and both offsets are committed."""
+def unrest(cluster: Cluster, besides: Container[str] = ()) -> str:
+    """What is not yet as it must be in the end, "" at rest. `besides`: producers of which nothing more is expected for now."""
     if any(flight.producer not in besides for flight in cluster.flying):
-        return False
-    if any(worker.answers or worker.effects for worker in cluster.workers.values()):
-        return False
-    return all(_idle(cluster, number) for number in cluster.log)
+        return "L3: records are on their way"
+    for name, worker in cluster.workers.items():
+        if worker.answers or worker.effects:
+            return f"L3: {name} waits for {[answer.name for answer in worker.answers][:9]}, {list(worker.effects)}"
+    return next((why for number in cluster.log if (why := _unrest(cluster, number))), "")
 
 
-def _idle(cluster: Cluster, number: int) -> bool:
+def _unrest(cluster: Cluster, number: int) -> str:
     worker = cluster.workers.get(cluster.owner[number])
     part = worker.engine.partitions.get(number) if worker is not None else None
-    if part is None or not part.owner or part.runs or part.out or part.held or part.ends or part.unjudged:
-        return False
-    return cluster.committed[number] == (len(cluster.commands[number]), len(cluster.log[number]))
+    if part is None or not part.owner:
+        return f"L1: nobody owns partition {number}"
+    commands, events = cluster.committed[number]
+    undone = {
+        "L3: outstanding": part.out,
+        "L2: held": part.held,
+        "L4: unfinished": part.runs,
+        "L5: unannounced": part.ends or part.unjudged,
+        "L2: not committed": commands < len(cluster.commands[number]),
+        "L5: not committed": events < len(cluster.log[number]),
+    }
+    return next((f"{what} in partition {number}" for what, left in undone.items() if left), "")
 
 
 def check(cluster: Cluster, accepted: Mapping[str, Any]) -> Judge:

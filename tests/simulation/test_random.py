@@ -31,7 +31,7 @@ def play_all(mode: Mode, seeds: int) -> Counter[str]:
     return met
 
 
-def test_faults_that_are_survived() -> None:
+def test_random_schedules() -> None:
     """Every accepted run ends, once, announced at least once; all readers agree on the facts; the history is sound; and the
     seeds meet everything rare."""
     met = play_all("survivable", SURVIVABLE_SEEDS)
@@ -39,7 +39,7 @@ def test_faults_that_are_survived() -> None:
     assert met["set_aside"] == 0
 
 
-def test_faults_without_limit() -> None:
+def test_random_schedules_without_limit() -> None:
     """The log loses its tail, tables are of another log, two members own a partition, records are repeated: nobody acts on
     what is no fact, and a log that is not the one that is known is noticed."""
     assert missing("unlimited", play_all("unlimited", UNLIMITED_SEEDS)) == []
