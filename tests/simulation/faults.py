@@ -52,7 +52,7 @@ class Faults:
             "clock": Kind(self._names, self._set_clock),
             "sever": Kind(self._carrying, self._sever),
             "cut": Kind(self._written, self._cut),
-            "copy": Kind(self._written, self._copy),
+            "copy": Kind(self._whole, self._copy),
             "swap": Kind(lambda: list(self.cluster.log), self._swap),
             "rebuild": Kind(self._unfit, lambda number: [("store", number, len(self.cluster.log[number]))]),
             "split": Kind(self._names, self._split),
@@ -143,6 +143,10 @@ class Faults:
 
     def _written(self) -> list[int]:
         return [number for number, log in self.cluster.log.items() if log]
+
+    def _whole(self) -> list[int]:
+        """Logs that were never cut: a record is known by its bytes, so the same ones must not come to stand where they stood."""
+        return [number for number in self._written() if number not in self.cluster.watch.apart]
 
     def _cut(self, number: int) -> Plan:
         """A power failure: the last records are gone, now and then all of them."""

@@ -198,6 +198,11 @@ def play(seed: int, mode: Mode = "survivable", theme: str | None = None) -> tupl
     return game, _played(game, lambda: _begin(game, name if mode == "survivable" else ""))
 
 
+def play_all(mode: Mode, seeds: range, theme: str | None = None) -> Counter[str]:
+    """What these seeds met together. Raises Broken at the first that breaks a promise."""
+    return sum((play(seed, mode, theme)[1] for seed in seeds), Counter[str]())
+
+
 def _begin(game: Game, theme: str) -> None:
     """Start some workers, and let things happen."""
     rng, names = game.rng, game.schedule.setup.workers

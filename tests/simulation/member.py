@@ -108,9 +108,7 @@ class Worker:
         before, part = self.now, self.engine.partitions[number]
         if part.owner:
             self.clock.heard(appended_s)
-        if self.now < before - 1:
-            self.watch.marks["times that went back"] += 1
-            self.watch.marks["times that went back while an append is outstanding"] += bool(part.out)
+        self.watch.time_went(self.now - before, part)
 
     def take(self, number: int, most: int = 1000, skip: int = 0) -> None:
         """Fetch from the commands. The same records are not lost again when they are asked for again."""
@@ -216,7 +214,7 @@ class Worker:
         """Whether the log is not the one that the tables know: the partition stands still until they fit."""
         tp = TP("workflow.events", partition)
         reason = at_once(log_check.difference(LogOf(self.cluster), tp, mark, CLUSTER))
-        self.watch.marks["tables of another log noticed"] += reason is not None
+        self.watch.stands_still(reason)
         return reason is not None
 
     def _loaded(self, partition: int, token: str, snapshot: Snapshot) -> None:

@@ -9,7 +9,7 @@ from streams.engine import Engine
 from streams.partition import Partition
 from tests.simulation import deviations as deviates
 from tests.simulation.deviations import Mutant
-from tests.simulation.game import play
+from tests.simulation.game import play_all
 
 # ── Harmless: other parts of the protocol make up for them, at the cost of time ──
 
@@ -78,6 +78,7 @@ NAMED: dict[str, Mutant] = {mutant.__name__: mutant for mutant in (*CAUGHT, *HAR
 
 def play_astray(mutant: Mutant, seeds: range) -> None:
     """Play these seeds with the faults that lead such an engine astray. Raises Broken when one breaks a promise."""
-    theme = CAUGHT[mutant]
-    for seed in seeds:
-        play(seed, "unlimited") if theme == "unlimited" else play(seed, "survivable", theme)
+    if CAUGHT[mutant] == "unlimited":
+        play_all("unlimited", seeds)
+    else:
+        play_all("survivable", seeds, CAUGHT[mutant])

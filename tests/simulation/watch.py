@@ -18,6 +18,7 @@ from schemas.errors import CommandRefused
 from schemas.identity import digest, home
 from schemas.run import Run
 from schemas.store import Snapshot
+from streams.partition import Partition
 from tests import shapes
 from tests.simulation.truth import State
 
@@ -95,6 +96,8 @@ class Watch:
     def _wrong(self, worker: Worker, number: int) -> str:
         """What in a worker's fold is not as a reader has it who forgets nothing; "" when all is."""
         part, twice = worker.engine.partitions[number], self._twice(number)
+        if part.position > len(self.cluster.log[number]):
+            return "read past the end"
         epoch, tips, runs = self.state(worker, number)
         if part.epoch != epoch:
             return f"epoch {part.epoch}, not {epoch}"
@@ -143,6 +146,17 @@ class Watch:
         event = orjson.loads(flight.value)
         tip = self.cluster.truth[flight.partition].reader.tips.get(event["subject"], (0, None, False))
         self.marks["appends torn"] += flight.place > 0 and tip[:2] == (event["seq"] - 1, event["prev"])
+
+    def time_went(self, seconds: float, part: Partition) -> None:
+        self.marks["times that went back"] += seconds < -1
+        self.marks["times that went back while an append is outstanding"] += seconds < -1 and bool(part.out)
+
+    def stands_still(self, reason: str | None) -> None:
+        """Tables were held against the log; `reason`: what does not fit."""
+        if reason is not None:
+            cluster, ahead = reason.startswith("the tables were made"), reason.startswith("it ends")
+            what = "another cluster" if cluster else "a longer log" if ahead else "another log"
+            self.marks[f"tables of {what} noticed"] += 1
 
     def learns(self, worker: Worker) -> None:
         self.marks["effects across an assignment"] += bool(worker.effects)
