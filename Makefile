@@ -1,6 +1,6 @@
 # `make demo` shows a workflow run; `make tests` runs every test. Both need Python >= 3.11, make and a network.
 
-.PHONY: setup demo run tests faults faults-long lint format bench sbom audit lock up down logs clean
+.PHONY: setup demo run tests faults faults-long model lint format bench sbom audit lock up down logs clean
 .DEFAULT_GOAL := demo
 
 # The first of these that is new enough; `make PYTHON=…` chooses another one.
@@ -46,6 +46,13 @@ faults: setup
 
 faults-long: setup
 	@$(BIN)/python -m tests.harness --runs 10000 --faults 200 --at-once 2 --json faults.json $(ARGS)
+
+# The protocol as a checked model (tests/model), for a minute, and then each deviation from it. What is built goes away.
+model:
+	@if ! command -v go >/dev/null; then echo "There is no Go here: the model in tests/model was not checked."; exit 0; fi; \
+	built=$$(mktemp -d) && trap 'rm -rf "$$built"' EXIT && export GOTOOLCHAIN=local && \
+	test -z "$$(gofmt -l tests/model)" && go vet -C tests/model . && go build -C tests/model -o "$$built/model" . && \
+	"$$built/model" -seconds 60 $(ARGS) && "$$built/model" -seconds 60 -schedules 150000 -rules mutants -show=false
 
 lint: setup
 	@$(BIN)/ruff check .

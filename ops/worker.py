@@ -71,7 +71,7 @@ async def worker(settings: Settings, stop: asyncio.Event) -> int:
             cut=settings.workflow_result_overflow == "cut",
         )
         own_clock = WorkerClock()
-        resolver = Resolver(catalog, own_clock, wait_s=settings.workflow_definition_wait_s)
+        resolver = Resolver(catalog, wait_s=settings.workflow_definition_wait_s)
         parts = Parts(store, reader, outlet, resolver, effects, evaluator, new_token, own_clock)
         one = Worker(settings, process_name("worker"), parts)
         member.append(one)

@@ -19,6 +19,7 @@ from typing import Any, Final
 from schemas.commands import CancelRun
 from schemas.durations import DURATION_MAX_S
 from schemas.effects import EffectResult
+from schemas.errors import LogMismatch
 from schemas.events import encode, encode_taken, partition_subject, time_text
 from schemas.identity import digest, home
 from schemas.run import Run, evolve
@@ -64,10 +65,11 @@ class Engine:
         *,
         remembers: bool,
         trigger_topic: str = "workflow.trigger",
+        events_topic: str = "workflow.events",
         limits: Limits | None = None,
     ) -> None:
         self.worker, self.count, self.world = worker, partitions, world
-        self.remembers, self.trigger_topic = remembers, trigger_topic
+        self.remembers, self.trigger_topic, self.events_topic = remembers, trigger_topic, events_topic
         self.limits = limits or Limits()
         self.partitions: dict[int, Partition] = {}
         self.running: dict[str, tuple[int, int]] = {}
@@ -108,7 +110,7 @@ class Engine:
         part = self._current(number, token)
         if part is not None and not part.loaded:
             part.load(snapshot)
-            self.world.seek(number, events=part.position)
+            self.world.seek(number, events=part.reads_from)
 
     def end_known(self, number: int, token: str, end: int, now: float) -> None:
         """The end of the partition of the log, read after it was asked for."""
@@ -129,10 +131,10 @@ class Engine:
             return
         counted_from, part.confirming = part.confirming, None
         if not ours:
-            part.retry_at = now + RETRY_S
+            part.refused_at = now
         elif counted_from != part.epoch:
             self._take(part, now)
-        elif not part.owner and part.asked is None:
+        elif not part.owner and part.asked is None and part.seen:
             part.asked = Ask(part.epoch + 1, now)
             value = encode_taken(number, part.epoch + 1, self.worker, token, time_text(now))
             self.world.append(number, [(partition_subject(number).encode(), value)])
@@ -142,14 +144,21 @@ class Engine:
         self.stats["producers_lost"] += 1
         self.world.drop_producer()
         for part in self.partitions.values():
+            if part.assigned and part.loaded:
+                self._look_again(part)
             if part.out or part.asked is not None:
                 part.disown()
                 self._take(part, now)
 
+    def _look_again(self, part: Partition) -> None:
+        """A broker that failed may have lost the log's end: read on at the record that the fold rests on."""
+        part.seen = part.rests_on < 0
+        self.world.seek(part.number, events=part.reads_from)
+
     def positions(self) -> dict[int, tuple[int | None, int]]:
         """Where reading goes on for each partition that we have: (events or None while it loads, commands)."""
         return {
-            number: (part.position if part.loaded else None, part.taken)
+            number: (part.reads_from if part.loaded else None, part.taken)
             for number, part in self.partitions.items()
             if part.assigned
         }
@@ -162,7 +171,7 @@ class Engine:
         """Ask for the partition once it is read to its end: first the group's word, then the log's."""
         if not part.assigned or not part.loaded or part.owner or part.asked is not None or part.confirming is not None:
             return
-        if part.end is None or part.position < part.end or now < part.retry_at:
+        if not part.seen or part.end is None or part.position < part.end or now < part.refused_at + RETRY_S:
             return
         part.confirming = part.epoch
         self.world.confirm(part.number, part.token)
@@ -181,17 +190,21 @@ class Engine:
     # ── the log ─────────────────────────────────────────────────────────────────────────────────
 
     def on_events(self, number: int, records: Sequence[Record], now: float) -> None:
-        """A batch of the partition of the log. What stands past the position is asked for again: the topic has no holes."""
+        """A batch of the partition of the log. What stands past the position is asked for again: the topic has no holes.
+        Raises LogMismatch when the record that the fold rests on is another one now."""
         part = self.partitions.get(number)
         if part is None or not part.assigned or not part.loaded or not records:
             return
         touched: dict[str, Run] = {}
         acquired = False
         for record in records:
-            if record.offset > part.position:
+            if record.offset > (part.position if part.seen else part.reads_from):
                 self.stats["gaps"] += 1
-                self.world.seek(number, events=part.position)
+                self.world.seek(number, events=part.reads_from)
                 break
+            if not part.seen and record.offset == part.rests_on and not part.meet(record):
+                reason = f"the record at {record.offset} is not the one that this worker knows"
+                raise LogMismatch(partition=number, topic=self.events_topic, reason=reason)
             if record.offset == part.position:
                 acquired = part.fold(record, touched) or acquired
         self._clean(part, touched)
@@ -456,7 +469,7 @@ class Engine:
         if len(self.timers) > 2 * len(self.armed) + TIMERS_SLACK:
             self.timers = [(at, run_id) for run_id, at in self.armed.items()]
             heapq.heapify(self.timers)
-        poll = now - self._polled_at >= POLL_STORE_S
+        poll = not 0 <= now - self._polled_at < POLL_STORE_S
         if poll:
             self._polled_at = now
         for part in list(self.partitions.values()):
@@ -466,6 +479,7 @@ class Engine:
                 self._drop_fold(part)
 
     def _tend(self, part: Partition, now: float, poll: bool) -> None:
+        part.set_back(now)
         late = now - self.limits.append_timeout_s
         if part.check is None and part.checking is None and _waits_since(part, late):
             part.checking = late

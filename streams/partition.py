@@ -66,6 +66,10 @@ class Partition:
     position: int = NOT_LOADED
     base: int = 0
     """position of the snapshot: below it nothing is folded"""
+    base_digest: str | None = None
+    """of the record before it"""
+    last: bytes | None = None
+    """value of the record before the position, None until one was read"""
     epoch: int = 0
     runs: dict[str, Run] = field(default_factory=dict)
     finished: dict[str, tuple[int, str, int]] = field(default_factory=dict)
@@ -82,6 +86,8 @@ class Partition:
     # the assignment
     assigned: bool = False
     token: str = ""
+    seen: bool = False
+    """the record that the fold rests on was met in the log again, since the assignment or the loss of a producer"""
     end: int | None = None
     """the log's end as it was after the assignment: to be read before asking"""
     mine: int = 0
@@ -89,7 +95,8 @@ class Partition:
     asked: Ask | None = None
     confirming: int | None = None
     """the epoch from which a confirmation is being asked"""
-    retry_at: float = 0.0
+    refused_at: float = 0.0
+    """when the group last said that the partition is not ours"""
     out: dict[str, Outstanding] = field(default_factory=dict)
     check: tuple[int, float] | None = None
     """(end of the log, sent at or before): once the fold passes it, whatever is still outstanding from then is unknown"""
@@ -118,6 +125,7 @@ class Partition:
         """Start the fold from a snapshot; reading begins at the lower of its position and the group's offset on the events."""
         mark = snapshot.mark
         self.base = self.mark = mark.position if mark else 0
+        self.base_digest, self.seen = mark.digest if mark else None, mark is None
         self.store_position = self.base
         self.epoch = mark.epoch if mark else 0
         self.runs = {run.id: run for run in snapshot.runs}
@@ -127,7 +135,8 @@ class Partition:
         """A new assignment: the fold stays, nothing is owned, commands are read again from the committed offset."""
         self.release()
         self.assigned, self.token, self.taken, self.idle_since = True, token, commands, None
-        self.end, self.check, self.checking, self.hole_at, self.retry_at = None, None, None, -1, 0.0
+        self.end, self.check, self.checking, self.hole_at, self.refused_at = None, None, None, -1, 0.0
+        self.seen = self.position == self.base == 0
         self.announced = announced
         self.ends = {offset: end for offset, end in self.ends.items() if offset >= announced}
         self.unjudged = {offset: end for offset, end in self.unjudged.items() if offset >= announced}
@@ -146,9 +155,37 @@ class Partition:
         self.mine, self.asked, self.check, self.checking = 0, None, None, None
         self.out.clear()
 
+    def set_back(self, now: float) -> None:
+        """Nothing was sent later than now: a clock that went back makes nobody wait until it has caught up."""
+        self.refused_at = min(self.refused_at, now)
+        if self.asked is not None:
+            self.asked.sent_at = min(self.asked.sent_at, now)
+        oldest = next(iter(self.out.values()), None)
+        if oldest is not None and oldest.sent_at > now:
+            for out in self.out.values():
+                out.sent_at = min(out.sent_at, now)
+
+    @property
+    def rests_on(self) -> int:
+        """Offset of the last record that the fold was made of."""
+        return max(self.position, self.base) - 1
+
+    @property
+    def reads_from(self) -> int:
+        """Where reading goes on: at the record that the fold rests on, until it was seen to stand there still."""
+        return self.position if self.seen else min(self.position, self.rests_on)
+
+    def meet(self, record: Record) -> bool:
+        """The record that the fold rests on is read again: whether it is the one that is known."""
+        if record.offset == self.base - 1:
+            self.seen = digest(record.value or b"") == self.base_digest
+        else:
+            self.seen = record.value == self.last
+        return self.seen
+
     def fold(self, record: Record, touched: dict[str, Run]) -> bool:
         """Take the next record; runs it changed go into `touched`. True when it made us the owner."""
-        self.position = record.offset + 1
+        self.position, self.last = record.offset + 1, record.value
         envelope = decode(record.value)
         if envelope is None:
             self.orphans["unreadable"] += 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Protocol
 
 from schemas.catalog import Defined
 from schemas.commands import TriggerRun
 from schemas.errors import BrokerAway
 from schemas.events import ErrorData
+from streams.clock import steady_s
 from streams.decider import Start
 
 log = logging.getLogger(__name__)
@@ -31,13 +33,13 @@ class CatalogView(Protocol):
 class Resolver:
     """Holds a start until the view is level with what was known when the command was taken.
 
-    A start that names a version waits for it `wait_s` at the most. `again` is called when waiting starts may be resolved.
+    A start that names a version waits for it `wait_s` at the most, by a clock that nobody can set.
     """
 
-    def __init__(self, view: CatalogView, clock: Callable[[], float], *, wait_s: float) -> None:
+    def __init__(self, view: CatalogView, *, wait_s: float, clock: Callable[[], float] = steady_s) -> None:
         self._view, self._clock, self._wait_s = view, clock, wait_s
         self._first_asked: dict[tuple[int, int], float] = {}
-        self._level_at = 0.0
+        self._level_at = -inf
         """the view has read everything that stood in the topic at this time"""
         self._levelling: asyncio.Task[None] | None = None
 

@@ -86,6 +86,7 @@ class Worker:
             self,
             remembers=not parts.store.remembers,
             trigger_topic=settings.topics.trigger,
+            events_topic=settings.topics.events,
             limits=Limits(
                 append_timeout_s=settings.workflow_append_timeout_s,
                 record_bytes_max=settings.workflow_record_bytes_max,
@@ -250,7 +251,7 @@ class Worker:
         async def ask() -> None:
             tp = TP(self.settings.topics.events, partition)
             part = self.engine.partitions.get(partition)
-            read_to = part.position if part is not None else 0  # now: reading goes on while the end is asked for
+            read_to = part.rests_on + 1 if part is not None else 0  # now: reading goes on while the end is asked for
             end = (await self._until_there(lambda: self.parts.reader.end_offsets([tp]), "the log's end"))[tp]
             if read_to > end:  # what is in memory is no fold of this log; the next process begins with the store's
                 reason = f"it ends at {end}, this worker has read up to {read_to}"

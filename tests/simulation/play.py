@@ -9,7 +9,8 @@ import orjson
 from streams.engine import Limits
 from streams.partition import Partition
 from tests.given import webhook, workflow
-from tests.simulation.world import LIMITS, Cluster, Worker
+from tests.simulation.member import WELL, Worker
+from tests.simulation.world import LIMITS, Cluster
 
 ONE_CALL = workflow(webhook())
 WHOLE = ["RunRequested", "StepStarted", "StepSucceeded", "RunCompleted"]
@@ -24,8 +25,9 @@ class Play(Cluster):
     def __init__(
         self, definition: dict[str, Any] | None = None, *, partitions: int = 1, limits: Limits = LIMITS
     ) -> None:
-        super().__init__(0, definition or ONE_CALL, partitions=partitions, limits=limits)
-        self.chance = lambda: 0.0
+        super().__init__(definition or ONE_CALL, partitions=partitions, limits=limits)
+        self.fate = WELL
+        """of announcements"""
         self.a = self.start("A")
         self.assign("A")
         self.go()
@@ -53,7 +55,7 @@ class Play(Cluster):
         """Everything that was asked so far is answered once."""
         answers, worker.answers[:] = list(worker.answers), []
         for one in answers:
-            one()
+            one.give(self.fate)
 
     def types(self, run_id: str = "r1") -> list[str]:
         """The facts of a run, in order."""
@@ -71,7 +73,8 @@ class Play(Cluster):
 
     def cover(self) -> None:
         """The store comes level."""
-        self.store.update({number: len(log) for number, log in self.log.items()})
+        for number, log in self.log.items():
+            self.store[number] = len(log)
 
     def told(self) -> list[str]:
         """Runs whose end was announced, once for each time."""

@@ -6,6 +6,7 @@ import pytest
 
 from schemas.events import encode_taken, time_text
 from tests.given import delay, workflow
+from tests.simulation.member import LOST, UNHEARD, WELL
 from tests.simulation.play import WHOLE, Play, part
 
 # ── 4. A partition leaves and comes back while an effect runs ──
@@ -214,7 +215,7 @@ def test_an_end_that_was_folded_by_a_worker_that_was_not_the_owner() -> None:
     b.learn()
     play.go(b, land=False)
     play.a.end_effect("r1")
-    late = [flight for flight in play.flying if flight.producer[0] == "A"]
+    late = [flight for flight in play.flying if flight.worker == "A"]
     for flight in late:
         play.land(flight)
     b.read(0)
@@ -229,13 +230,13 @@ def test_an_end_survives_that_the_partition_leaves() -> None:
     play = Play()
     play.trigger("r1")
     play.go()
-    play.chance = lambda: 0.95
+    play.fate = LOST
     play.a.end_effect("r1")
     play.go()
     assert play.told() == []
     play.give({0: "nobody"})
     play.go()
-    play.chance = lambda: 0.0
+    play.fate = WELL
     play.assign("A")
     play.go()
     assert play.told() == ["r1"]
@@ -246,12 +247,12 @@ def test_the_offset_waits_for_the_brokers_word() -> None:
     play = Play()
     play.trigger("r1")
     play.go()
-    play.chance = lambda: 0.85
+    play.fate = UNHEARD
     play.a.end_effect("r1")
     play.go()
     play.a.commit()
     assert play.committed[0][1] == len(play.log[0]) - 1
-    play.chance = lambda: 0.0
+    play.fate = WELL
     play.go()
     play.a.commit()
     assert play.committed[0][1] == len(play.log[0])
@@ -259,7 +260,7 @@ def test_the_offset_waits_for_the_brokers_word() -> None:
     assert len(play.completed) > 1
 
 
-# ── 8. The log is not the one that the tables know: the worker's part; here, what the engine makes of silence ──
+# ── 8. The log is not the one that is known; what the tables know of it is the worker's part, here: what the engine makes of silence ──
 
 
 def test_a_partition_that_is_stopped_says_nothing() -> None:

@@ -227,7 +227,7 @@ def test_a_zombie_writes_orphans_and_stops() -> None:
     play.assign("B")
     play.go(b)
     play.a.end_effect("r1")
-    assert [flight.producer[0] for flight in play.flying] == ["A", "A"]
+    assert [flight.worker for flight in play.flying] == ["A", "A"]
     play.go(b)
     play.a.read(0)
     play.tick(60)

@@ -80,9 +80,9 @@ def test_a_failure_ends_the_run() -> None:
 def test_values_that_come_later() -> None:
     """A step with expressions starts when their values are there; they are asked for once."""
     play = Play(workflow(webhook(config={"url": "http://x/${payload.n}"})))
-    play.chance = lambda: 0.6
     play.trigger("r1")
     play.a.take(0)
+    play.a.slow_values = True
     play.go(take=False)
     assert json.loads(play.log[0][-1].value or b"")["data"]["input"] == {"url": "http://x/0"}
     assert play.types() == WHOLE[:2]
@@ -168,11 +168,11 @@ def test_an_unknown_workflow() -> None:
 def test_a_definition_that_is_not_known_yet() -> None:
     """The start waits, and is asked about again with time."""
     play = Play()
-    play.chance = lambda: 0.9
+    play.a.slow = True
     play.trigger("r1")
     play.go()
     assert list(part(play.a).held) == [0]
-    play.chance = lambda: 0.0
+    play.a.slow = False
     play.go()
     assert play.types() == WHOLE[:2]
 
