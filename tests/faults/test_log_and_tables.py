@@ -36,7 +36,8 @@ async def test_group_offsets_are_gone(settings: Settings, tmp_path: Path) -> Non
         await level(fleet, first)
         await fleet.trigger(20, mix(kinds=("sleeps", "slow"), wait_s=(4,)))
         assert await fleet.of("worker")[0].stop() == 0
-        fleet.settings = settings.model_copy(update={"kafka_consumer_group": f"{settings.kafka_consumer_group}.anew"})
+        anew = {"kafka_consumer_group": f"{settings.kafka_consumer_group}.anew"}
+        fleet.settings = fleet.settings.model_copy(update=anew)
         fleet.start("worker")
         await fleet.owned()
         judge = await judged(fleet, earlier=first)
@@ -82,7 +83,7 @@ async def test_another_cluster_answers(own_kafka: KafkaServer, postgres_dsn: str
         for member in fleet.members:
             member.kill()
         with kafka_server() as other:
-            fleet.settings = settings.model_copy(update={"kafka_bootstrap_servers": other.address})
+            fleet.settings = fleet.settings.model_copy(update={"kafka_bootstrap_servers": other.address})
             worker, projector = start(fleet, "worker", "projector")
             await until(lambda: says(worker, "partition 0", "workflow rebuild"), "the worker stopped", 60)
             await until(lambda: says(worker, "partition 1", "workflow rebuild"), "in both partitions", 60)
