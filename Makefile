@@ -44,7 +44,9 @@ tests: setup
 faults: setup
 	@$(BIN)/python -m tests.harness --runs 2000 --faults 30 --json faults.json $(ARGS)
 
+# About an hour: 10,000 simulated schedules of each kind, then real processes under 200 faults.
 faults-long: setup
+	@$(BIN)/python -m tests.simulation --seeds 10000
 	@$(BIN)/python -m tests.harness --runs 10000 --faults 200 --at-once 2 --json faults.json $(ARGS)
 
 # The protocol as a checked model (tests/model), for a minute, and then each deviation from it. What is built goes away.
