@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpcore
@@ -104,7 +105,9 @@ class _Body(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
+@cache
 def _tls() -> ssl.SSLContext:
+    """One for the process: reading all authorities takes 20 ms."""
     return httpx.create_ssl_context()
 
 

@@ -113,3 +113,4 @@ def impatient_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "RETRY_S", 0.01)
     monkeypatch.setattr(lane, "RECHECK_S", 0.01)
     monkeypatch.setattr(lane, "LINGER_S", 0.0)
+    monkeypatch.setattr(lane, "BUSY_HOLD_S", 0.0)
