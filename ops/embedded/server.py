@@ -109,17 +109,32 @@ class EmbeddedServer(ABC):
         self.child.kill()
 
     def freeze(self) -> None:
-        """Stop it where it stands, its own children too: connections stay open and nothing answers."""
-        self._signal_tree(SIGSTOP)
+        """Stop it where it stands, its own children too: connections stay open and nothing answers. Returns when every
+        thread stands still, which on a busy machine takes its time."""
+        for process in self._signal_tree(SIGSTOP):
+            while not _stands_still(process):
+                time.sleep(0.001)
 
     def thaw(self) -> None:
         self._signal_tree(SIGCONT)
 
-    def _signal_tree(self, signal: Signals) -> None:
+    def _signal_tree(self, signal: Signals) -> list[psutil.Process]:
         root = psutil.Process(self.pid)
-        for process in [root, *root.children(recursive=True)]:
-            if process.is_running():
-                process.send_signal(signal)
+        tree = [process for process in (root, *root.children(recursive=True)) if process.is_running()]
+        for process in tree:
+            process.send_signal(signal)
+        return tree
 
     def not_started(self, reason: str) -> ServerNotStarted:
         return ServerNotStarted(name=self.name, reason=reason, log=self.child.log)
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    """Whether no thread of it runs: all are stopped, or it is gone."""
+    try:
+        states = [
+            task.read_text().rpartition(")")[2].split()[0] for task in Path("/proc").glob(f"{process.pid}/task/*/stat")
+        ]
+    except (FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+        return not process.is_running()
+    return all(state in "TtZX" for state in states)
