@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from api.access import Access
+from api.backlog import Backlogs
 from api.body import BODIES_BYTES_MAX, Bodies
 from api.errors import FieldError, InternalError, MethodRefused, ParameterInvalid, PathUnknown, RequestRefused
 from api.headers import origins
@@ -69,6 +70,7 @@ def build_app(deps: Deps) -> FastAPI:
         ),
         waiting=Waiting(deps.store),
         recent=RecentStarts(),
+        backlogs=Backlogs(deps.store, deps.settings.workflow_pending_runs_max),
         access=None if deps.keys is None else Access(deps.keys, per_second=deps.settings.workflow_rate_limit),
     )
     for router in (

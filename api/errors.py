@@ -111,6 +111,11 @@ class RateLimited(RequestRefused):
     """The API key {name!r} may make {limit} requests per {window}, and has made them. Come again in {wait_s} s."""
 
 
+class BacklogFull(RequestRefused):
+    """Workflow {workflow_id!r} has {runs} runs that have not ended; with {starts} more it would have over {limit} (setting
+    WORKFLOW_PENDING_RUNS_MAX). Come again when some have ended."""
+
+
 class KeysOff(RequestRefused):
     """No API keys are asked for here (WORKFLOW_AUTH={auth}), so this API makes none. Set WORKFLOW_AUTH=keys, or use
     `workflow keys`."""

@@ -200,6 +200,14 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "Wait for as long as Retry-After says. The RateLimit header tells what is left.",
         1,
     ),
+    "backlog_full": ProblemType(
+        429,
+        "Too many unfinished runs",
+        "The workflow has as many runs that have not ended as it may have. Nothing was written.",
+        "WORKFLOW_PENDING_RUNS_MAX; runs that sleep long, a target that is slow, too few workers, or a client that starts in a loop.",
+        "Wait for as long as Retry-After says, and look at `GET /api/v1/runs?workflow_id=…&status=RUNNING`.",
+        5,
+    ),
     "headers_too_large": ProblemType(
         431,
         "Headers too large",

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import Access
+from api.backlog import Backlogs
 from api.body import Bodies
 from api.errors import FieldError, ParameterInvalid
 from api.ports import Deps
@@ -33,6 +34,7 @@ class Api:
     bodies: Bodies
     waiting: Waiting
     recent: RecentStarts
+    backlogs: Backlogs
     access: Access | None = None
 
 

@@ -79,6 +79,9 @@ class FilesystemStore:
     ) -> Sequence[HistoryRow]:
         return await self._thread.do(lambda tables: tables.events(run_id, order, before_seq, after_seq, types, limit))
 
+    async def unfinished(self, workflow_id: str, *, limit: int) -> int:
+        return await self._thread.do(lambda tables: tables.unfinished(workflow_id, limit))
+
     async def positions(self) -> Position:
         return await self._thread.do(lambda tables: tables.positions())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import islice
@@ -29,6 +30,8 @@ class _Data:
         self.runs: dict[str, StoredRow] = {}
         self.history: dict[str, list[HistoryRow]] = {}
         self.pending: dict[str, PendingRow] = {}
+        self.unfinished = Counter[str]()
+        """of each workflow: runs that have not ended, and waiting commands"""
         self.keys: dict[str, _SortKey] = {}
         self.order: list[_SortKey] = []
         """the keys of all runs and pending rows, sorted"""
@@ -125,9 +128,12 @@ class MemoryStore:
             old = data.runs.get(row.run_id)
             if old is not None:
                 chain = chain._replace(first_offset=old.chain.first_offset)
-            data.runs[row.run_id] = StoredRow(chain, shown)
+            new = data.runs[row.run_id] = StoredRow(chain, shown)
             data.place(row.run_id, shown.created_us)
-            data.pending.pop(row.run_id, None)
+            waiting = data.pending.pop(row.run_id, None)
+            data.unfinished[shown.workflow_id] += _unfinished(new) - _unfinished(old)
+            if waiting is not None:
+                data.unfinished[waiting.workflow_id] -= 1
         for event in batch.history:
             data.history.setdefault(event.run_id, []).append(event)
 
@@ -138,6 +144,7 @@ class MemoryStore:
         for row in rows:
             if row.run_id not in data.runs and row.run_id not in data.pending:
                 data.pending[row.run_id] = row
+                data.unfinished[row.workflow_id] += 1
                 data.place(row.run_id, instant_us(row.created_at))
 
     # the API's side
@@ -170,6 +177,10 @@ class MemoryStore:
         ]
         return wanted[:limit]
 
+    async def unfinished(self, workflow_id: str, *, limit: int) -> int:
+        data = self._data
+        return min(data.unfinished[workflow_id], limit)
+
     async def positions(self) -> Position:
         events: Position = {("e", partition): mark.position for partition, mark in self._data.marks.items()}
         return events | {("t", partition): position for partition, position in self._data.commands.items()}
@@ -185,6 +196,10 @@ class MemoryStore:
     async def swap(self, second: Self, level: Level) -> None:
         await level({partition: mark.position for partition, mark in self._data.marks.items()})
         self._data = second._data
+
+
+def _unfinished(row: StoredRow | None) -> bool:
+    return row is not None and not row.chain.done and row.chain.set_aside is None
 
 
 def _fence(partition: int, found: int, wanted: int) -> None:

@@ -144,6 +144,10 @@ class PostgresStore:
         rows = await self._db.fetch(SQL[f"events_{order}"], run_id, *bounds, list(types), limit)
         return [HistoryRow(*row) for row in rows]
 
+    async def unfinished(self, workflow_id: str, *, limit: int) -> int:
+        rows = await self._db.fetch(SQL["unfinished_of"], workflow_id, limit)
+        return min(int(rows[0][0]), limit)
+
     async def positions(self) -> Position:
         rows = await self._db.fetch(SQL["positions"])
         return {(topic, partition): position for topic, partition, position in rows}

@@ -73,3 +73,6 @@ union all
 select run_id, partition, 't'::text, log_offset + 1, 0::bigint, null::text,
     workflow_id, version, 'PENDING'::text, payload, '{}'::json, null::json, '[]'::json, created_at, created_us, null::text, null::text
 from pending;
+-- How many runs of a workflow have not ended is asked while it is started.
+create index runs_open on runs (workflow_id) where not done;
+create index pending_workflow on pending (workflow_id);

@@ -160,6 +160,9 @@ class SqliteTables:
         rows = self._rows(f"events_{order}", run_id, *seq_bounds(after_seq, before_seq), _json(types), limit)
         return [HistoryRow(*row) for row in rows]
 
+    def unfinished(self, workflow_id: str, limit: int) -> int:
+        return min(int(self._rows("unfinished_of", workflow_id, limit)[0][0]), limit)
+
     def positions(self) -> Position:
         return {(topic, partition): position for topic, partition, position in self._rows("positions")}
 

@@ -127,6 +127,7 @@ class Settings(BaseSettings):
     workflow_expression_timeout_s: float = Field(5.0, gt=0, description="of the expressions of one step together")
     workflow_expression_values_bytes_max: int = Field(1_000_000, ge=1024, description="values of one step together")
     workflow_batch_items_max: int = Field(10_000, ge=1)
+    workflow_pending_runs_max: int = Field(1_000_000, ge=0)
     workflow_page_items_max: int = Field(500, ge=1)
     workflow_position_wait_s: float = Field(10.0, ge=0, description="longest wait of a read for its min_position")
 

@@ -179,6 +179,11 @@ class ReadStore(Protocol):
         limit: int,
     ) -> Sequence[HistoryRow]: ...
 
+    async def unfinished(self, workflow_id: str, *, limit: int) -> int:
+        """How many runs of a workflow have not ended, waiting commands among them and those that are set aside not;
+        at most `limit` are counted."""
+        ...
+
     async def positions(self) -> Position:
         """How far all tables are: ("e", n) and ("t", n)."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Final
 
 import orjson
@@ -39,7 +40,7 @@ router = APIRouter(route_class=PlainRoute, tags=["runs"])
     operation_id="trigger",
     status_code=202,
     response_model=TriggeredBody,
-    responses=problems(400, 404, 408, 413, 415, 422, 431, 503),
+    responses=problems(400, 404, 408, 413, 415, 422, 429, 431, 503),
     openapi_extra={"requestBody": body_of("TriggerBody"), "parameters": [idempotency_header()]},
 )
 async def trigger(request: Request) -> Json:
@@ -67,7 +68,7 @@ async def trigger(request: Request) -> Json:
     command = outgoing(start, run_id, defined.version, caller, api.deps)
     check_size(command, start, defined, api.deps)
     try:
-        position = await api.deps.commands.send(command)
+        position = await api.backlogs.send({start.workflow_id: 1}, lambda: api.deps.commands.send(command))
     except OutcomeUnknown as unknown:
         raise StartUnknown([run_id], reason=str(unknown.fields.get("reason", "")), keyed=key is not None) from unknown
     if key is not None:
@@ -120,7 +121,7 @@ def _same(run_id: str, start: Start, version: int | None, workflow_id: str, *, s
     operation_id="trigger_batch",
     status_code=202,
     response_model=BatchTriggeredBody,
-    responses=problems(400, 408, 413, 415, 422, 431, 503),
+    responses=problems(400, 408, 413, 415, 422, 429, 431, 503),
     openapi_extra={"requestBody": body_of("BatchBody"), "parameters": [idempotency_header()]},
 )
 async def trigger_batch(request: Request) -> Json:
@@ -141,7 +142,9 @@ async def trigger_batch(request: Request) -> Json:
     commands = await _commands(api, starts, caller_of(request))
     run_ids = [command.run_id for command in commands]
     try:
-        position = await api.deps.commands.send_many(list({command.run_id: command for command in commands}.values()))
+        sent = list({command.run_id: command for command in commands}.values())
+        counts = Counter(start.workflow_id for start in starts)
+        position = await api.backlogs.send(counts, lambda: api.deps.commands.send_many(sent))
     except OutcomeUnknown as unknown:
         keyed = all(start.key is not None for start in starts)
         raise StartUnknown(run_ids, reason=str(unknown.fields.get("reason", "")), keyed=keyed) from unknown

@@ -77,6 +77,13 @@ select * from listed
 where created_us > ?1 and created_us < ?2 and (created_us, run_id) < (?3, ?4) and workflow_id = ?6 and status = ?7
 order by created_us desc, run_id desc limit ?5
 
+-- name: unfinished_of
+select count(*) from (
+    select * from (select 1 from pending where workflow_id = ?1 limit ?2) as waiting
+    union all
+    select * from (select 1 from runs where workflow_id = ?1 and not done and set_aside is null limit ?2) as begun
+) as found
+
 -- name: events_asc
 select run_id, seq, type, log_offset, at_ms, value from history
 where run_id = ?1 and seq > ?2 and seq < ?3 and (?4 = '[]' or type in (select value from json_each(?4)))

@@ -56,6 +56,8 @@ create table if not exists pending (
     created_us integer not null
 ) strict;
 create index if not exists pending_created on pending (created_us desc, run_id desc);
+create index if not exists runs_open on runs (workflow_id) where not done;
+create index if not exists pending_workflow on pending (workflow_id);
 create view if not exists listed as
 select run_id, partition, 'e' as place, last_offset + 1 as next_offset, seq, set_aside,
     workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at

@@ -96,6 +96,15 @@ class ReadContract:
         assert await ids_of(store, RunFilter()) == ["r1", "r2", "r0"]
         assert await ids_of(store, RunFilter(created_after="2026-01-01T00:00:00Z")) == ["r1", "r2"]
 
+    async def test_unfinished_runs_are_counted(self, store: Tables) -> None:
+        """Of one workflow, waiting commands among them, up to a limit."""
+        log, _ = whole_log("SUCCESS", "RUNNING", "RUNNING", "SUCCESS", "PENDING")
+        await feed(store, log)
+        await store.apply_pending(0, 0, 2, [pending("r1", 0, workflow_id="flow-0"), pending("r2", 1)])
+        assert await store.unfinished("flow-0", limit=9) == 3
+        assert await store.unfinished("flow-0", limit=2) == 2
+        assert [await store.unfinished(name, limit=9) for name in ("flow-1", "greet", "nobody")] == [1, 1, 0]
+
     async def test_lists_are_filtered(self, store: Tables) -> None:
         """By workflow, by status, by both, and by creation with exclusive bounds."""
         log, stories = whole_log("SUCCESS", "RUNNING", "RUNNING", "SUCCESS", "PENDING")
