@@ -97,7 +97,7 @@ class Judge:
         for record in (
             each for log in self.topics["workflow.completed"].values() for each in log if each.key != foreign
         ):
-            told[(record.key or b"").decode(errors="replace")].add(record.value)
+            told[(record.key or b"").decode()].add(record.value)
         for run in ends.keys() | told.keys():
             self.bad(told.get(run) != {ends.get(run)}, f"I8 {run} was announced {len(told[run])} ways, not as it ended")
 

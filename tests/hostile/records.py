@@ -20,7 +20,6 @@ RECORDS: Final[dict[str, bytes | None]] = {
     **REFUSED,
     **{f"garbage {n}": value for n, value in enumerate(GARBAGE)},
     "tombstone": None,
-    "command: workflow nobody knows": b'{"workflow_id":"nobody-knows"}',
     "command: id upwards": b'{"run_id":"../../etc/passwd","workflow_id":"noop","payload":{}}',
     "command: id with CRLF": b'{"run_id":"a\\r\\nb","workflow_id":"noop","payload":{}}',
     "command: id of other letters": '{"run_id":"\uff41","workflow_id":"noop","payload":{}}'.encode(),

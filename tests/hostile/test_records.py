@@ -30,7 +30,7 @@ async def test_records_of_an_enemy_stop_nothing(settings: Settings, tmp_path: Pa
         async with fleet.load(rate=10):
             await produce(guarded)
             await fleet.more(10)
-        judge = await judged(fleet)
+        judge = await judged(fleet, foreign=SPOILT)
         assert judge.counts["RunCompleted"] >= len(fleet.accepted)
         await still_ready(fleet)
         assert bad_signs([member.log for member in fleet.members]) == []
@@ -55,7 +55,7 @@ async def produce(settings: Settings) -> None:
         for topic in names:
             count = len(await producer.partitions_for(topic))
             for n, value in enumerate(RECORDS.values()):
-                key = KEYS[n % len(KEYS)]
+                key = SPOILT if topic == topics.completed else KEYS[n % len(KEYS)]
                 if key is None and (value is None or topic in {topics.definitions, topics.keys}):
                     key = SPOILT  # the broker takes none without a key there
                 await producer.send(topic, value, key=key, partition=n % count)
