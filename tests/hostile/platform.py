@@ -102,8 +102,9 @@ class Listener:
     def _count(self) -> None:
         with suppress(OSError):
             while True:
-                self._socket.accept()[0].close()
+                connection, _ = self._socket.accept()
                 self.connections += 1
+                connection.close()
 
     def close(self) -> None:
         self._socket.close()
