@@ -272,7 +272,7 @@ class Fleet:
         """Wait until the end of every accepted run is announced."""
 
         async def all_told() -> bool:
-            return self.accepted.keys() <= {(record.key or b"").decode() for record in await self._records("completed")}
+            return self.accepted.keys() <= {run_of(record) for record in await self._records("completed")}
 
         try:
             await until(all_told, "the end of every accepted run is announced", within_s, every_s=0.5)
@@ -288,13 +288,13 @@ class Fleet:
 
     async def _unended(self) -> str:
         """The last thing that the log says of each run that has no announced end, the first few of them."""
-        waiting = self.accepted.keys() - {(record.key or b"").decode() for record in await self._records("completed")}
+        waiting = self.accepted.keys() - {run_of(record) for record in await self._records("completed")}
         last = dict.fromkeys(waiting, b"nothing in the log")
         for record in await self._records("events"):
-            run = (record.key or b"").decode()
+            run = run_of(record)
             if run in last:
                 last[run] = record.value or b""
-        lines = [f"{run} {self.accepted[run]}: {value.decode()[:700]}" for run, value in last.items()]
+        lines = [f"{run} {self.accepted[run]}: {value[:700]!r}" for run, value in last.items()]
         return "\n".join([f"{len(waiting)} of {len(self.accepted)} runs did not end:", *lines[:8]])
 
     # the end of a test
@@ -344,6 +344,11 @@ async def platform(
             raise
         finally:
             fleet.close()
+
+
+def run_of(record: Raw) -> str:
+    """The run that a record's key names; anybody may have written any key."""
+    return (record.key or b"").decode(errors="replace")
 
 
 def owns(report: dict[str, str]) -> int:

@@ -30,14 +30,17 @@ _RUNS: Final = "select run_id, status, seq, digest, results, payload from runs"
 _POSITIONS: Final = "select partition, position from positions where topic = 'e'"
 
 
-async def judged(fleet: Fleet, *, earlier: Topics | None = None, orphans_max: int = 1000) -> Judge:
-    """Wait for rest, then hold everything against everything. `earlier`: the topics before the faults."""
+async def judged(
+    fleet: Fleet, *, earlier: Topics | None = None, orphans_max: int = 1000, foreign: bytes | None = None
+) -> Judge:
+    """Wait for rest, then hold everything against everything. `earlier`: the topics before the faults; `foreign`: the
+    key of announcements that are somebody else's."""
     await fleet.ended()
-    judge = await violations(fleet)
+    judge = await violations(fleet, foreign)
     judge.check_waste(orphans_max)
     if earlier is not None:
         judge.check_nothing_vanished(earlier)
-    assert judge.violations == []
+    assert judge.violations == [], judge.violations[:5]
     ends = {run: judge.columns(run)["status"] for run in fleet.accepted}
     assert ends == {run: ENDS[workflow] for run, (workflow, _) in fleet.accepted.items()}
     assert fleet.deaths() == []
@@ -46,14 +49,15 @@ async def judged(fleet: Fleet, *, earlier: Topics | None = None, orphans_max: in
     return judge
 
 
-async def violations(fleet: Fleet) -> Judge:
+async def violations(fleet: Fleet, foreign: bytes | None = None) -> Judge:
     """The verdict on all topics, the receiver's journal and the tables, once these are level."""
     topics = await records(fleet.settings, **fleet.connection)
     await level(fleet, topics)
     judge = Judge(topics)
     judge.check_accepted({run: payload for run, (_, payload) in fleet.accepted.items()})
-    judge.bad(judge.runs.keys() - fleet.accepted.keys(), "I1 runs that nobody was promised")
-    judge.check_announcements()
+    extra = judge.runs.keys() - fleet.accepted.keys()
+    judge.bad(extra, f"I1 runs that nobody was promised: {[judge.runs[run][0][0] for run in extra][:3]}")
+    judge.check_announcements(foreign)
     check_deliveries(judge, fleet.deliveries())
     judge.check_rows(await rows(fleet))
     return judge

@@ -6,8 +6,11 @@ The history checker and the simulation judge the product by it, so it uses none 
 from __future__ import annotations
 
 import json
+import re
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
 
 
 class Raw(NamedTuple):
@@ -47,16 +50,19 @@ class Reader:
             return "extends an end" if extends else "after the end"
         if not extends:
             return "not the tip"
-        if seq == 0 and (murmur2(run.encode()) & 0x7FFFFFFF) % self.partitions != self.partition:
+        if seq == 0 and not self._is_home(run):
             return "not at home"
         self.tips[run] = (seq + 1, digest(value or b""), event["type"] == "RunCompleted")
         return ""
+
+    def _is_home(self, run: str) -> bool:
+        return bool(RUN_ID.match(run)) and (murmur2(run.encode()) & 0x7FFFFFFF) % self.partitions == self.partition
 
 
 def readable(value: bytes | None) -> dict[str, Any] | None:
     """The event, if it has what the rule asks about."""
     try:
-        event: dict[str, Any] = json.loads(value or b"", parse_constant=int)  # NaN is no JSON
+        event: dict[str, Any] = json.loads((value or b"").decode(), parse_constant=int)  # NaN is no JSON
         kinds = [type(event[name]) for name in ("subject", "type", "seq", "epoch")]
         sound = kinds == [str, str, int, int] and isinstance(event["prev"], str | None)
     except (ValueError, KeyError, TypeError, RecursionError):
