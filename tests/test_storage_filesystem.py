@@ -97,8 +97,8 @@ async def test_a_locked_file_is_a_store_that_is_away(store: FilesystemStore) -> 
         await feed(impatient, log)
     holder.execute("rollback")
     holder.close()
+    await impatient.close()  # its thread may have waited on and written after all
     await feed(store, log)
-    await impatient.close()
     assert (await store.positions())["e", 0] == len(log.records[0])
 
 

@@ -20,11 +20,13 @@ from schemas.errors import StoreAway
 from schemas.settings import Settings
 from tests.fake_log import FakeTopics
 from tests.feeding import feed
-from tests.fleet import platform
+from tests.fleet import platform, until
 from tests.histories import random_log
 from tests.judging import judged
 from tests.rights import ROLES, drop_users, grant, login, make_users
 
+NO_TABLES = "its tables are not there; `workflow migrate` makes them"
+NO_GRANTS = "`workflow grants` prints what a process needs"
 TABLES = ("migrations", "positions", "runs", "history", "pending", "listed")
 PRIVILEGES = """
 select role, relname, privilege_type
@@ -247,10 +249,16 @@ async def test_a_platform_of_three_users(
         monkeypatch.setenv(name.upper(), str(value))
     monkeypatch.delenv("WORKFLOW_HOME")
 
+    async def all_say(text: str) -> None:
+        async def said() -> bool:
+            return sum(text in log.read_text() for log in tmp_path.glob("*.log")) == len(ROLES)
+
+        await until(said, f"every process says: {text}", 60)
+
     async def prepare() -> None:
-        await asyncio.sleep(3)  # the processes have met that there is nothing yet
+        await all_say(NO_TABLES)
         assert await asyncio.to_thread(cli.run, ["migrate"]) == 0
-        await asyncio.sleep(1)
+        await all_say(NO_GRANTS)
         await grant({role: users[role] for role in ROLES}, owner.postgres_dsn)
 
     preparing = asyncio.ensure_future(prepare())
@@ -258,8 +266,8 @@ async def test_a_platform_of_three_users(
         await preparing
         for member in fleet.members:
             text = member.log.read_text()
-            assert text.count("its tables are not there; `workflow migrate` makes them") == 1, text
-            assert text.count("`workflow grants` prints what a process needs") == 1, text
+            assert text.count(NO_TABLES) == 1, text
+            assert text.count(NO_GRANTS) == 1, text
         await fleet.trigger(20)
         await judged(fleet)
         assert await asyncio.to_thread(cli.run, ["rebuild"]) == 0
