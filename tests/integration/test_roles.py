@@ -249,9 +249,12 @@ async def test_a_platform_of_three_users(
         monkeypatch.setenv(name.upper(), str(value))
     monkeypatch.delenv("WORKFLOW_HOME")
 
+    def count_of(text: str) -> int:
+        return sum(text in log.read_text() for log in tmp_path.glob("*.log"))
+
     async def all_say(text: str) -> None:
         async def said() -> bool:
-            return sum(text in log.read_text() for log in tmp_path.glob("*.log")) == len(ROLES)
+            return count_of(text) == len(ROLES)
 
         await until(said, f"every process says: {text}", 60)
 
