@@ -1,4 +1,4 @@
-"""`workflow verify` and `workflow rebuild`: the tables and the log, compared or made anew."""
+"""`workflow verify`: the tables and the log, compared. And how commands work on both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ops.client import CommandFailed, Exit
 from ops.options import data_option, home_option
 from projections.compare import Difference
 from projections.progress import Progress
-from projections.rebuild import rebuild as rebuild_tables
 from projections.stores import open_store
 from projections.tables import Tables
 from projections.verify import verify as verify_tables
@@ -41,49 +40,29 @@ def verify(home: Path | None, output: str) -> int:
 
     Exit code 1 with the first differences when they differ. The platform may run meanwhile.
     """
-    report = _run(home, _verify)
+    report = run_on_tables(home, _verify)
     if output == "json":
         click.echo(orjson.dumps(report).decode())
     else:
-        _tell_differences(report["differences"])
+        tell_differences(report["differences"])
         word = "differ from" if report["differences"] else "agree with"
         click.echo(f"The tables {word} the log up to where they stand ({report['events']} events){_behind(report)}.")
     return Exit.ENDED_BADLY if report["differences"] else Exit.GOOD
-
-
-@click.command()
-@home_option
-@data_option
-def rebuild(home: Path | None, output: str) -> int:
-    """Make the read tables anew from the log, beside the ones that serve, and let them take over.
-
-    What differed before is shown. The platform may run meanwhile.
-    """
-    report = _run(home, _rebuild)
-    if output == "json":
-        click.echo(orjson.dumps(report).decode())
-    else:
-        _tell_differences(report["differences"])
-        rate = report["events"] / max(report["seconds"], 0.001)
-        found = "had other rows" if report["differences"] else "had the same rows"
-        click.echo(
-            f"Rebuilt from {report['events']} events in {report['seconds']:.1f} s ({rate:.0f}/s); the old tables {found}."
-        )
-    return Exit.GOOD
 
 
 def _behind(report: Report) -> str:
     return f"; they are {report['behind']} events behind" if report["behind"] else ""
 
 
-def _tell_differences(differences: list[Report]) -> None:
+def tell_differences(differences: list[Report]) -> None:
+    """A line for each."""
     for each in differences:
         click.echo(str(Difference(**each)))
     if len(differences) == DIFFERENCES_MAX:
         click.echo(f"(the first {DIFFERENCES_MAX} differences)")
 
 
-def _run(home: Path | None, work: Callable[[Settings, Tables, LogReader], Awaitable[T]]) -> T:
+def run_on_tables(home: Path | None, work: Callable[[Settings, Tables, LogReader], Awaitable[T]]) -> T:
     """Do it on the tables and the log of the platform that is meant."""
     settings = config.of_platform(home)
     if settings.storage_backend == "memory":
@@ -126,12 +105,6 @@ async def _events_behind(settings: Settings, store: Tables, reader: LogReader) -
     tps = [TP(settings.topics.events, number) for number in range(settings.workflow_partitions)]
     ends, stands = await reader.end_offsets(tps), await store.positions()
     return sum(max(0, end - stands.get(("e", tp.partition), 0)) for tp, end in ends.items())
-
-
-async def _rebuild(settings: Settings, store: Tables, reader: LogReader) -> Report:
-    done = await rebuild_tables(settings, store, reader, _Progress())
-    differences = [each._asdict() for each in done.differences[:DIFFERENCES_MAX]]
-    return {"differences": differences, "events": done.events, "seconds": round(done.seconds, 3)}
 
 
 class _Progress:

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from ops import audit, commands, demo, keys, platform_commands, setting_up
+from ops import audit, commands, demo, keys, platform_commands, projections, setting_up
 from ops.client import CommandFailed, Exit
 from ops.errors import NoPlatform, StartInterrupted
 from ops.options import Nouns
@@ -40,7 +40,8 @@ for command in (
     setting_up.migrate,
     setting_up.grants,
     audit.verify,
-    audit.rebuild,
+    projections.rebuild,
+    projections.projections,
     commands.workflows,
     commands.trigger,
     commands.runs,

@@ -70,14 +70,19 @@ def run(main: Main, settings: Settings) -> int:
     What a setting or an operator has to mend ends it with one line and exit code 2.
     """
     configure_logging(settings)
-    gc.freeze()  # what was imported stays; and many events are in flight at once, none of them in a cycle
-    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    calm_collector()
     try:
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # type: ignore[deprecated] # reaches the loop of Kafka's thread too
         return asyncio.run(_until_stopped(main, settings))
     except WorkflowError as error:
         log.critical("%s", error.message)
         return BAD_SETTINGS
+
+
+def calm_collector() -> None:
+    """What was imported stays; and many events are in flight at once, none of them in a cycle."""
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
 async def _until_stopped(main: Main, settings: Settings) -> int:

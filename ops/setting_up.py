@@ -44,6 +44,7 @@ async def _migrate(settings: Settings) -> None:
     store = open_store(settings)
     try:
         await store.migrate()
+        await store.board().change(lambda rebuild, _: (rebuild, None))  # makes it where it is not there yet
     finally:
         await store.close()
 

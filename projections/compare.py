@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from projections.rows import CHAIN, REFUSES, SHOWN
-from projections.tables import StoredRow
 from schemas.identity import digest
 from schemas.run import EVOLVE_VERSION
 from schemas.store import HistoryRow, Mark
 
+if TYPE_CHECKING:
+    from projections.tables import Audit, StoredRow
+
+DIFFERENCES_MAX: Final = 20
+RUNS_AT_ONCE: Final = 500
 _SHOWN_CHARS: Final = 300
 
 
@@ -87,3 +93,76 @@ def history_differences(run_id: str, stored: Sequence[HistoryRow], folded: Seque
     known = {theirs.seq for theirs in folded}
     for seq in sorted(rows.keys() - known):
         yield difference(run_id, f"history {seq}", str(rows[seq]), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs of the old tables beside those of the log: `equal`, `differing`, `missing` from the old tables, and `extra` there.
+
+    `differences`: the first ones, of partitions and runs.
+    """
+
+    equal: int = 0
+    differing: int = 0
+    missing: int = 0
+    extra: int = 0
+    differences: tuple[Difference, ...] = ()
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> Self:
+        """From its JSON."""
+        return cls(**{**saved, "differences": tuple(Difference(*each) for each in saved["differences"])})
+
+
+async def compare_sets(old: Audit, new: Audit) -> Comparison:
+    """Every row of two sets that stand at the same positions. Partitions of another log are not compared row by row."""
+    count, found = Counter[str](), list[Difference]()
+    stored, folded = await old.marks(), await new.marks()
+    for partition in sorted(stored.keys() & folded.keys()):
+        marks = whole_differences(partition, stored[partition], folded[partition])
+        found += marks
+        if marks:
+            continue
+        async for kind, differences in _by_run(partition, old, new):
+            count[kind] += 1
+            if len(found) < DIFFERENCES_MAX:
+                found += differences
+    first = tuple(found[:DIFFERENCES_MAX])
+    return Comparison(count["equal"], count["differing"], count["missing"], count["extra"], first)
+
+
+def whole_differences(partition: int, stored: Mark, folded: Mark) -> list[Difference]:
+    """What makes the rows of a partition another log's, or of another moment."""
+    found = list(mark_differences(partition, stored, folded))
+    if stored.cluster_id != folded.cluster_id:
+        found.append(difference(f"partition {partition}", "cluster_id", stored.cluster_id, folded.cluster_id))
+    return found
+
+
+async def _by_run(partition: int, old: Audit, new: Audit) -> AsyncIterator[tuple[str, list[Difference]]]:
+    async for run_ids in new.run_ids(partition):
+        for at in range(0, len(run_ids), RUNS_AT_ONCE):
+            for each in await run_differences(run_ids[at : at + RUNS_AT_ONCE], old, new):
+                yield each
+    async for run_ids in old.run_ids(partition):
+        there = await new.runs(run_ids)
+        for run_id in run_ids:
+            if run_id not in there:
+                yield "extra", [difference(run_id, "row", "a row", None)]
+
+
+async def run_differences(run_ids: Sequence[str], old: Audit, new: Audit) -> list[tuple[str, list[Difference]]]:
+    """Of each run whether it is equal, differing, missing or extra, and in what."""
+    ours, theirs = await old.runs(run_ids), await new.runs(run_ids)
+    our_history, their_history = await old.history(run_ids), await new.history(run_ids)
+    found = []
+    for run_id in run_ids:
+        stored, folded = ours.get(run_id), theirs.get(run_id)
+        events = [trace(row) for row in their_history.get(run_id, [])]
+        differences = [
+            *row_differences(run_id, stored, folded),
+            *history_differences(run_id, our_history.get(run_id, []), events),
+        ]
+        kind = "missing" if stored is None else "extra" if folded is None else "differing" if differences else "equal"
+        found.append((kind, differences))
+    return found

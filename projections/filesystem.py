@@ -6,12 +6,16 @@ and then changes that name.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from projections.sqlite_thread import SqliteThread
+from projections.board import Board
+from projections.compare import Comparison, compare_sets
+from projections.file_board import FileBoard
+from projections.sqlite_thread import SqliteThread, file_of
 from projections.tables import Audit, Level, StoredRow
 from schemas.position import Position
 from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapshot, StoredRun, Tip
@@ -90,11 +94,46 @@ class FilesystemStore:
     def audit(self) -> AbstractAsyncContextManager[Audit]:
         return _audit(self._thread)
 
-    async def second(self) -> Self:
-        return type(self)(self.folder, file=await self._thread.run(self._thread.next_file), timeout_s=self.timeout_s)
+    def board(self) -> Board:
+        return FileBoard(self.folder)
+
+    async def projection_version(self) -> int | None:
+        return await self._thread.do(lambda tables: tables.projection_version())
+
+    async def second(self, name: str | None = None) -> Self:
+        name = name or f"second_{secrets.token_hex(4)}"
+        await self._thread.run(self._thread.clear)
+        return self.opened(name)
+
+    def opened(self, name: str) -> Self:
+        return type(self)(self.folder, file=file_of(name), timeout_s=self.timeout_s)
+
+    async def has(self, name: str) -> bool:
+        return await self._thread.run(lambda: self._thread.has(file_of(name)))
+
+    async def discard(self, name: str) -> None:
+        if await self.has(name):
+            await self._thread.run(lambda: self._thread.remove(file_of(name)))
+
+    async def begin_filling(self) -> None: ...
+
+    async def end_filling(self) -> None: ...
+
+    async def compare(self, second: Self, level: Level) -> Comparison:
+        async with self._thread.writers_kept_out() as holder:
+            await level(await holder.positions())
+            async with _audit(self._thread) as old, _audit(second._thread) as new:
+                await holder.let_in()
+                return await compare_sets(old, new)
 
     async def swap(self, second: Self, level: Level) -> None:
-        await self._thread.swap(await second._thread.run(second._thread.name), level)
+        name = await second._thread.run(second._thread.name)
+        async with self._thread.writers_kept_out() as holder:
+            await level(await holder.positions())
+            await holder.give_way(name)
+
+    async def drop_old(self) -> bool:
+        return await self._thread.run(self._thread.drop_old)
 
 
 class _FilesystemAudit:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import islice
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeVar
 
+from projections.board import Board, Rebuild
+from projections.compare import Comparison, compare_sets
 from projections.fold import refold
-from projections.rows import Chain, columns, instant_us, stored_pending, stored_run
+from projections.rows import PROJECTION_VERSION, Chain, columns, instant_us, stored_pending, stored_run
 from projections.tables import Audit, Level, StoredRow
 from schemas.errors import StalePosition
 from schemas.position import Position
@@ -19,6 +22,7 @@ from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapsh
 
 _IDS_AT_ONCE: Final = 1_000
 _SortKey = tuple[int, str]
+T = TypeVar("T")
 
 
 class _Data:
@@ -79,6 +83,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._data = _Data()
+        self._board = _MemoryBoard()
+        self._seconds: dict[str, Self] = {}
 
     async def migrate(self) -> None: ...
 
@@ -190,12 +196,56 @@ class MemoryStore:
     def audit(self) -> AbstractAsyncContextManager[Audit]:
         return _audit(self._data)
 
-    async def second(self) -> Self:
-        return type(self)()
+    def board(self) -> Board:
+        return self._board
+
+    async def projection_version(self) -> int | None:
+        return PROJECTION_VERSION
+
+    async def second(self, name: str | None = None) -> Self:
+        second = type(self)()
+        self._seconds = {name or "second": second}
+        return second
+
+    def opened(self, name: str) -> Self:
+        return self._seconds[name]
+
+    async def has(self, name: str) -> bool:
+        return name in self._seconds
+
+    async def discard(self, name: str) -> None:
+        self._seconds.pop(name, None)
+
+    async def begin_filling(self) -> None: ...
+
+    async def end_filling(self) -> None: ...
+
+    async def compare(self, second: Self, level: Level) -> Comparison:
+        await level({partition: mark.position for partition, mark in self._data.marks.items()})
+        async with self.audit() as old, second.audit() as new:
+            return await compare_sets(old, new)
 
     async def swap(self, second: Self, level: Level) -> None:
         await level({partition: mark.position for partition, mark in self._data.marks.items()})
-        self._data = second._data
+        self._data, self._seconds = second._data, {}
+
+    async def drop_old(self) -> bool:
+        """It is gone with the swap."""
+        return False
+
+
+class _MemoryBoard:
+    """Of one process alone."""
+
+    def __init__(self) -> None:
+        self._rebuild: Rebuild | None = None
+
+    async def read(self) -> Rebuild | None:
+        return self._rebuild
+
+    async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
+        self._rebuild, answer = work(self._rebuild, time.time())
+        return answer
 
 
 def _unfinished(row: StoredRow | None) -> bool:

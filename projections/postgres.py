@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from projections import postgres_admin
+from projections.board import Board
 from projections.collector import collector_paused
+from projections.compare import Comparison
 from projections.database import POISON, Database
 from projections.fold import refold
 from projections.lists import list_query, seq_bounds
+from projections.postgres_board import PostgresBoard
+from projections.postgres_compare import compare
 from projections.postgres_write import Rows, is_small, write, write_around_poison, write_pending, write_small
 from projections.rows import instant_us, stored_view
 from projections.sql import queries
@@ -157,13 +162,42 @@ class PostgresStore:
     def audit(self) -> AbstractAsyncContextManager[Audit]:
         return postgres_admin.audit(self._db)
 
-    async def second(self) -> Self:
-        return type(self)(
-            self._db.dsn, schema=await postgres_admin.empty_second(self._db), timeout_s=self._db.timeout_s
-        )
+    def board(self) -> Board:
+        return PostgresBoard(self._db)
+
+    async def projection_version(self) -> int | None:
+        return await postgres_admin.projection_version(self._db)
+
+    async def second(self, name: str | None = None) -> Self:
+        name = name or f"second_{secrets.token_hex(4)}"
+        await postgres_admin.empty_second(self._db, name)
+        return self.opened(name)
+
+    def opened(self, name: str) -> Self:
+        schema = postgres_admin.second_schema(self._db, name)
+        return type(self)(self._db.dsn, schema=schema, timeout_s=self._db.timeout_s)
+
+    async def has(self, name: str) -> bool:
+        rows = await self._db.fetch(SQL["describe"], postgres_admin.second_schema(self._db, name))
+        return bool(rows[0]["there"])
+
+    async def discard(self, name: str) -> None:
+        await postgres_admin.drop(self._db, postgres_admin.second_schema(self._db, name))
+
+    async def begin_filling(self) -> None:
+        await postgres_admin.begin_filling(self._db)
+
+    async def end_filling(self) -> None:
+        await postgres_admin.end_filling(self._db)
+
+    async def compare(self, second: Self, level: Level) -> Comparison:
+        return await compare(self._db, second._db.schema, level)
 
     async def swap(self, second: Self, level: Level) -> None:
         await postgres_admin.swap(self._db, second._db.schema, level)
+
+    async def drop_old(self) -> bool:
+        return await postgres_admin.drop(self._db, f"{self._db.schema}_old")
 
 
 async def _mark(connection: Connection, partition: int) -> Mark | None:

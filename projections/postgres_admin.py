@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import re
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby
@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Final
 
 from asyncpg.exceptions import InsufficientPrivilegeError, UndefinedTableError
 
-from projections.rows import CHAIN, Chain, Shown
+from projections.rows import CHAIN, FIRST_VERSION, PROJECTION_VERSION, Chain, Shown
 from projections.sql import queries
 from projections.tables import Audit, Level, StoredRow
 from schemas.errors import StoreAway, StoreRefused
 from schemas.store import HistoryRow, Mark
 
 if TYPE_CHECKING:
+    from asyncpg import Record
+
     from projections.database import Connection, Database
 
 SQL: Final = queries("postgres")
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 AUDIT_TIMEOUT_S: Final = 24 * 3_600.0
 SWAP_TIMEOUT_S: Final = 600.0
-SWAP_ATTEMPTS: Final = 5
+_VERSION: Final = re.compile(r"projection (\d+)")
 _IDS_AT_ONCE: Final = 1_000
 
 
@@ -73,6 +75,7 @@ async def _apply_missing(db: Database) -> None:
             await connection.execute(
                 f'create schema "{db.schema}"'
             )  # `if not exists` asks for the right to all the same
+            await connection.execute(_says_version(db.schema))
         await connection.execute(SQL["migrations_table"])
         done = await connection.fetchval(SQL["migrated"]) or 0
         for number, sql in migrations():
@@ -81,32 +84,38 @@ async def _apply_missing(db: Database) -> None:
                 await connection.execute(SQL["set_migrated"], number)
 
 
-class _PostgresAudit:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+class SchemaAudit:
+    """The tables of one schema as a transaction sees them, which may look at several."""
 
-    async def marks(self) -> Mapping[int, Mark]:
-        return {row[0]: Mark(*row[1:]) for row in await self._connection.fetch(SQL["marks"])}
+    def __init__(self, connection: Connection, schema: str) -> None:
+        self._connection, self._schema = connection, schema
+
+    async def _fetch(self, query: str, *args: object) -> list[Record]:
+        await self._connection.execute(f'set local search_path to "{self._schema}"')
+        return await self._connection.fetch(query, *args)
+
+    async def marks(self) -> dict[int, Mark]:
+        return {row[0]: Mark(*row[1:]) for row in await self._fetch(SQL["marks"])}
 
     async def runs(self, run_ids: Collection[str]) -> Mapping[str, StoredRow]:
-        rows = await self._connection.fetch(SQL["rows"], list(run_ids))
+        rows = await self._fetch(SQL["rows"], list(run_ids))
         parts = len(CHAIN)
         found = (tuple(row) for row in rows)
         return {row[0]: StoredRow(Chain(*row[:parts]), Shown(*row[parts:])) for row in found}
 
     async def history(self, run_ids: Collection[str]) -> Mapping[str, Sequence[HistoryRow]]:
-        rows = await self._connection.fetch(SQL["histories"], list(run_ids))
+        rows = await self._fetch(SQL["histories"], list(run_ids))
         return {run_id: [HistoryRow(*row) for row in group] for run_id, group in groupby(rows, lambda row: str(row[0]))}
 
     async def run_ids(self, partition: int) -> AsyncIterator[Sequence[str]]:
         last = ""
-        while rows := await self._connection.fetch(SQL["run_ids"], partition, last, _IDS_AT_ONCE):
+        while rows := await self._fetch(SQL["run_ids"], partition, last, _IDS_AT_ONCE):
             ids: list[str] = [row[0] for row in rows]
             yield ids
             last = ids[-1]
 
     async def stray_history(self) -> Sequence[str]:
-        return [row[0] for row in await self._connection.fetch(SQL["stray_history"])]
+        return [row[0] for row in await self._fetch(SQL["stray_history"])]
 
 
 @asynccontextmanager
@@ -114,20 +123,58 @@ async def audit(db: Database) -> AsyncIterator[Audit]:
     """One read transaction; other writers go on beside it."""
     async with db.transaction("begin isolation level repeatable read, read only", AUDIT_TIMEOUT_S) as connection:
         await connection.execute(SQL["stay_in_transaction"])
-        yield _PostgresAudit(connection)
+        yield SchemaAudit(connection, db.schema)
 
 
-async def empty_second(db: Database) -> str:
+async def empty_second(db: Database, name: str) -> str:
     """Make an empty schema for a second set of tables; its name. Raises StoreAway for another user than the owner of the
     first: the new tables would be that user's, and the old owner could do nothing with them."""
-    name = f"{db.schema}_second"
+    schema = second_schema(db, name)
     async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
         if owner := await connection.fetchval(SQL["other_owner"], db.schema):
             raise StoreAway(reason=f"its tables belong to the user {owner}, who alone may rebuild them")
-        await connection.execute(f'drop schema if exists "{name}" cascade')
-        await connection.execute(f'drop schema if exists "{db.schema}_old" cascade')
-        await connection.execute(f'create schema "{name}"')
-    return name
+        for (other,) in await connection.fetch(SQL["sets"], db.schema):
+            await connection.execute(f'drop schema "{other}" cascade')
+        await connection.execute(f'create schema "{schema}"')
+        await connection.execute(_says_version(schema))
+    return schema
+
+
+def _says_version(schema: str) -> str:
+    return f"comment on schema \"{schema}\" is 'projection {PROJECTION_VERSION}'"
+
+
+def second_schema(db: Database, name: str) -> str:
+    """Where the second set of that name stands."""
+    return f"{db.schema}_{name}"
+
+
+async def drop(db: Database, schema: str) -> bool:
+    """Drop a set that does not serve; False where there is none."""
+    async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
+        there: bool = await connection.fetchval("select to_regnamespace($1) is not null", schema)
+        await connection.execute(f'drop schema if exists "{schema}" cascade')
+    return there
+
+
+async def begin_filling(db: Database) -> None:
+    """Take away what the fold does not need, keeping in the set itself what makes it again."""
+    async with db.transaction() as connection:
+        await connection.execute(SQL["unbuilt_table"])
+        for make, take in await connection.fetch(SQL["unneeded"], db.schema):
+            await connection.execute(SQL["put_unbuilt"], make)
+            await connection.execute(take)
+
+
+async def end_filling(db: Database) -> None:
+    """Make what was taken away, all or nothing."""
+    async with db.transaction(timeout_s=AUDIT_TIMEOUT_S) as connection:
+        if not await connection.fetchval("select to_regclass('unbuilt') is not null"):
+            return
+        await connection.execute("set local maintenance_work_mem = '256MB'")
+        for (make,) in await connection.fetch("select make from unbuilt"):
+            await connection.execute(make)
+        await connection.execute("drop table unbuilt")
 
 
 async def swap(db: Database, second: str, level: Level) -> None:
@@ -142,17 +189,12 @@ async def swap(db: Database, second: str, level: Level) -> None:
             await connection.execute(statement)
         await connection.execute(f'alter schema "{db.schema}" rename to "{old}"')
         await connection.execute(f'alter schema "{second}" rename to "{db.schema}"')
-    for attempt in range(SWAP_ATTEMPTS):
-        if await _dropped(db, old):
-            break
-        await asyncio.sleep(0.1 * attempt)
 
 
-async def _dropped(db: Database, schema: str) -> bool:
-    """Whether the schema is gone; a reader of its tables can be in the way, and the next rebuild drops what stays."""
-    try:
-        async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
-            await connection.execute(f'drop schema if exists "{schema}" cascade')
-    except StoreAway:
-        return False
-    return True
+async def projection_version(db: Database) -> int | None:
+    """As the comment of the schema says; tables without one are of the first version."""
+    ((said, there),) = await db.fetch(SQL["describe"], db.schema)
+    if not there:
+        return None
+    match = _VERSION.fullmatch(said or "")
+    return FIRST_VERSION if match is None else int(match[1])

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`events` of `total` after `seconds`; the total may grow while it runs."""
+    """`events` of `total` after `seconds`; the total may grow while it runs. `phase`: what is done, where there are several."""
 
     events: int
     total: int
     seconds: float
+    phase: str = ""
 
     @property
     def events_per_s(self) -> float:

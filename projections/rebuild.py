@@ -1,191 +1,348 @@
-"""Rebuild: fold the topics from their first records into a second set of tables, compare, and let it take over."""
+"""Rebuild: fold the topics from their first records into a second set of tables, compare, and let it take over.
+
+Any number of processes do it together. What they agree on stands on the board (projections/board.py); each of them runs
+`work` until the rebuild has ended. Nothing is sent to anybody: a rebuild reads topics and writes tables.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
 
+from projections import board
+from projections.board import Rebuild
 from projections.checks import check_log
-from projections.compare import Difference, difference, history_differences, mark_differences, row_differences, trace
-from projections.feed import fold_records
-from projections.fold import PartitionFold
-from projections.intake import BATCH_BYTES_MAX, Intake
-from projections.pending import pending_row
+from projections.compare import Comparison, Difference
+from projections.filling import Filling
 from projections.progress import Progress, Tell
-from projections.tables import Audit, Tables
-from schemas.errors import LogMismatch
-from schemas.ports import TP, Reader
+from projections.rows import PROJECTION_VERSION
+from projections.tables import Tables
+from schemas.errors import LogMismatch, StalePosition, StoreAway, WorkflowError
+from schemas.ports import Reader
 from schemas.settings import Settings
-from schemas.store import Mark
 
 log = logging.getLogger(__name__)
 
-AT_ONCE: Final = 4
-"""Partitions folded at the same time: one decodes while another's rows are written."""
-RUNS_AT_ONCE: Final = 500
-DIFFERENCES_MAX: Final = 20
-ROUNDS_MAX: Final = 20
-LEVEL_EVENTS: Final = 1_000
-"""So near to the end of the log the second set takes over; the projector brings the rest."""
+AT_ONCE: Final = 2
+"""Partitions that one process folds at the same time: one decodes while another's rows are written."""
+RENEW_S: Final = 1.0
+LOOK_S: Final = 0.2
+"""Between two looks at a board where there was nothing to do."""
+T = TypeVar("T")
+
+
+class RebuildFailed(WorkflowError):
+    """The rebuild {id} has failed: {reason} The tables that serve were left as they are."""
+
+
+class RebuildCancelled(WorkflowError):
+    """The rebuild {id} was cancelled. The tables that serve were left as they are."""
 
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What a rebuild came to. `differences`: the first ones between the old rows and the new, at the same positions."""
+    """What a rebuild came to: `folded` events were in the tables after `folded_s` seconds, all of them after `seconds`."""
 
+    id: str = ""
     events: int = 0
+    folded: int = 0
+    folded_s: float = 0.0
     seconds: float = 0.0
-    differences: list[Difference] = field(default_factory=list)
-
-
-async def rebuild(settings: Settings, store: Tables, reader: Reader, tell: Tell) -> Rebuilt:
-    """Make all tables anew. `store` serves meanwhile, and its projector goes on, before and after the exchange.
-
-    Raises LogMismatch when the log has lost its beginning, StoreAway and BrokerAway; the old tables then stay.
-    """
-    second = await store.second()
-    try:
-        await second.migrate()
-        work = _Rebuild(settings, second, reader, tell)
-        await work.begin()
-        await work.reach(await _positions(store))
-        found = await work.compare_with(store)
-        for _ in range(ROUNDS_MAX):
-            if await work.fold_to(await reader.end_offsets(work.folds)) <= LEVEL_EVENTS:
-                break
-        await work.show_commands()
-        await store.swap(second, work.reach)
-    finally:
-        await second.close()
-    return Rebuilt(work.events, time.monotonic() - work.began, found)
-
-
-async def _positions(store: Tables) -> dict[int, int]:
-    return {number: at for (topic, number), at in (await store.positions()).items() if topic == "e"}
-
-
-class _Rebuild:
-    """The second set, and a fold per partition."""
-
-    def __init__(self, settings: Settings, second: Tables, reader: Reader, tell: Tell) -> None:
-        self._settings, self._second, self._reader, self._tell = settings, second, reader, tell
-        self.folds: dict[TP, PartitionFold] = {}
-        self.began = time.monotonic()
-        self._total = 0
+    compared: Comparison = field(default_factory=Comparison)
 
     @property
-    def events(self) -> int:
-        return sum(fold.position for fold in self.folds.values())
+    def differences(self) -> list[Difference]:
+        return list(self.compared.differences)
 
-    async def begin(self) -> None:
-        """Every partition from its first record."""
-        partitions = self._settings.workflow_partitions
-        cluster_id = await self._reader.cluster_id()
-        for number in range(partitions):
-            tp = TP(self._settings.topics.events, number)
-            await check_log(self._reader, tp, None, cluster_id)
-            self.folds[tp] = PartitionFold(number, partitions, cluster_id)
 
-    async def fold_to(self, positions: Mapping[TP, int]) -> int:
-        """Fold every partition up to a position, or to the log's end where that is lower; how many events it was."""
-        before, ends = self.events, await self._reader.end_offsets(self.folds)
-        self._total = max(self._total, sum(ends.values()))
-        room = asyncio.Semaphore(AT_ONCE)
+async def rebuild(settings: Settings, store: Tables, reader: Reader, tell: Tell, *, by: str = "an operator") -> Rebuilt:
+    """Make all tables anew, or go on with the rebuild that runs. `store` serves meanwhile, and its projector goes on.
 
-        async def one(tp: TP) -> None:
-            async with room:
-                await self._fold_to(tp, min(positions.get(tp, 0), ends[tp]))
+    Raises LogMismatch when the log has lost its beginning, StoreAway and BrokerAway; the old tables then stay, and the
+    next call goes on from there. Raises RebuildCancelled and RebuildFailed for what others did with it.
+    """
+    began = await request(store, by)
+    return outcome(await work(settings, store, reader, tell, began.id))
 
+
+async def request(store: Tables, by: str) -> Rebuild:
+    """Have the tables rebuilt by whoever works on it; the rebuild that runs, if there is one."""
+    token = secrets.token_hex(4)
+
+    def write(old: Rebuild | None, now_s: float) -> tuple[Rebuild | None, Rebuild]:
+        return board.begin(old, Rebuild(token, "preparing", by, PROJECTION_VERSION, now_s))
+
+    return await store.board().change(write)
+
+
+async def cancel(store: Tables) -> Rebuild | None:
+    """End the rebuild that runs and throw its tables away; None when there is none."""
+
+    def write(old: Rebuild | None, now_s: float) -> tuple[Rebuild | None, Rebuild | None]:
+        if old is None or old.ended:
+            return old, None
+        over = board.end(old, "cancelled", now_s)
+        return over, over
+
+    cancelled = await store.board().change(write)
+    if cancelled is not None:
+        await store.discard(cancelled.name)
+    return cancelled
+
+
+def outcome(over: Rebuild) -> Rebuilt:
+    """What an ended rebuild came to. Raises RebuildCancelled, RebuildFailed."""
+    if over.phase == "cancelled":
+        raise RebuildCancelled(id=over.id)
+    if over.phase == "failed":
+        raise RebuildFailed(id=over.id, reason=over.error)
+    folded_s, ended_s = over.folded_s or over.started_s, over.ended_s or over.started_s
+    compared = over.report or Comparison()
+    return Rebuilt(over.id, over.done, over.events, folded_s - over.started_s, ended_s - over.started_s, compared)
+
+
+async def work(
+    settings: Settings, store: Tables, reader: Reader, tell: Tell, rebuild_id: str, *, at_once: int = AT_ONCE
+) -> Rebuild:
+    """Take part in a rebuild until it has ended, and tell how it did. Raises what stops this process; others go on."""
+    worker = _Worker(settings, store, reader, tell, rebuild_id, at_once)
+    try:
+        return await worker.run()
+    except LogMismatch as mismatch:
+        await worker.fail(mismatch)
+        raise
+    finally:
+        await worker.leave()
+
+
+class _Gone(Exception):
+    """The rebuild has ended, or what this process held is another's: stop and look again."""
+
+
+class _Worker:
+    """One process's part in a rebuild."""
+
+    def __init__(
+        self, settings: Settings, store: Tables, reader: Reader, tell: Tell, rebuild_id: str, at_once: int
+    ) -> None:
+        self._settings, self._store, self._reader, self._tell = settings, store, reader, tell
+        self._id, self._at_once = rebuild_id, at_once
+        self._name = secrets.token_hex(8)
+        self._board = store.board()
+        self._held: dict[int, Filling] = {}
+        self._gone = False
+        self._second: Tables | None = None
+
+    async def run(self) -> Rebuild:
+        while True:
+            rebuild = await self._board.read()
+            if rebuild is None or rebuild.id != self._id:
+                raise RebuildCancelled(id=self._id)
+            self._say(rebuild)
+            if rebuild.ended:
+                return rebuild
+            worked = await self._part(rebuild)
+            if not worked:
+                await asyncio.sleep(LOOK_S)
+
+    async def _part(self, rebuild: Rebuild) -> bool:
+        """Do something of the phase; whether there was anything to do."""
+        if self._second is None and await self._store.has(rebuild.name):
+            self._second = self._store.opened(rebuild.name)
         try:
-            async with asyncio.TaskGroup() as group:
-                for tp in self.folds:
-                    group.create_task(one(tp))
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-        return self.events - before
+            async with self._renewing():
+                return await (self._share() if rebuild.phase in board.SHARED else self._alone())
+        except (_Gone, StalePosition):
+            return False
+        except StoreAway:
+            current = await self._board.read()
+            if current is None or current.id != self._id or current.ended:
+                return False  # its tables are gone with it
+            raise
 
-    async def reach(self, positions: Mapping[int, int]) -> None:
-        """Come to where the tables stand that will be replaced, while nobody writes to them."""
-        await self.fold_to({TP(self._settings.topics.events, number): at for number, at in positions.items()})
+    async def fail(self, error: WorkflowError) -> None:
+        """Nobody can go on with this."""
+        await self._change(lambda now, now_s: (board.end(now, "failed", now_s, error.message), None))
+        if (over := await self._board.read()) is not None and over.id == self._id and over.phase == "failed":
+            await self._store.discard(over.name)
 
-    async def _fold_to(self, tp: TP, end: int) -> None:
-        fold, intake = self.folds[tp], Intake(tp)
-        intake.begin(fold.position)
-        async for records in self._reader.read(tp, fold.position, end):
-            if not intake.add(records):
-                raise LogMismatch(partition=tp.partition, topic=tp.topic, reason=f"offset {intake.next} is missing")
-            if intake.records >= self._settings.workflow_projector_batch_max or intake.bytes >= BATCH_BYTES_MAX:
-                await self._write(fold, intake)
-        if intake.records:
-            await self._write(fold, intake)
+    async def leave(self) -> None:
+        """Let others have what this process holds; if the board cannot be reached, they wait for the lease to lapse."""
+        with contextlib.suppress(StoreAway):
+            await self._change(lambda now, _: (board.leave(now, self._name), None))
+        if self._second is not None:
+            await self._second.close()
 
-    async def _write(self, fold: PartitionFold, intake: Intake) -> None:
-        records = intake.merged(self._settings.workflow_projector_batch_max, BATCH_BYTES_MAX)
-        await self._second.apply(await fold_records(fold, self._second, records))
-        self._tell(Progress(self.events, self._total, time.monotonic() - self.began))
+    # shared phases
 
-    async def compare_with(self, first: Tables) -> list[Difference]:
-        """The first differences between the old rows and ours, with both at the old ones' positions."""
-        found: list[Difference] = []
-        async with first.audit() as old:
-            marks = await old.marks()
-            await self.reach({number: mark.position for number, mark in marks.items()})
-            async with self._second.audit() as new:
-                for tp, fold in self.folds.items():
-                    mark = marks.get(tp.partition)
-                    if mark is not None and len(found) < DIFFERENCES_MAX:
-                        found += [each async for each in _first(_differences(tp.partition, mark, fold.mark, old, new))]
-        return found[:DIFFERENCES_MAX]
+    async def _share(self) -> bool:
+        """Fold what can be claimed, some partitions at a time."""
+        worked = await _all(self._folder() for _ in range(self._at_once))
+        await self._change(lambda now, now_s: (board.go_on(now, now_s), None))
+        return any(worked)
 
-    async def show_commands(self) -> None:
-        """Commands that have not become runs: of all that the topic still holds."""
-        topic, partitions = self._settings.topics.trigger, self._settings.workflow_partitions
-        tps = [TP(topic, number) for number in range(partitions)]
-        begins, ends = await self._reader.begin_offsets(tps), await self._reader.end_offsets(tps)
-        for tp in tps:
-            position = 0
-            async for records in self._reader.read(tp, begins[tp], ends[tp]):
-                rows = [pending_row(each, tp, partitions, self._settings.workflow_json_depth_max) for each in records]
-                end = records[-1].offset + 1
-                await self._second.apply_pending(tp.partition, position, end, [row for row in rows if row is not None])
-                position = end
+    async def _folder(self) -> bool:
+        worked = False
+        while (number := await self._claim()) is not None:
+            await self._fold(number)
+            worked = True
+        return worked
+
+    async def _claim(self) -> int | None:
+        return await self._change(lambda now, now_s: board.claim(now, self._name, now_s))
+
+    async def _fold(self, number: int) -> None:
+        rebuild = await self._board.read()
+        if rebuild is None or self._second is None or rebuild.id != self._id or rebuild.phase not in board.SHARED:
+            raise _Gone
+        filling = self._held[number] = self._filling()
+        try:
+            await filling.load(number)
+            await filling.fold_to(number, rebuild.parts[number].end)
+        finally:
+            position = filling.events
+            del self._held[number]
+        await self._change(lambda now, _: (board.give_back(now, self._name, number, position), None))
+
+    def _filling(self) -> Filling:
+        assert self._second is not None
+        return Filling(self._settings, self._second, self._reader, self._wrote)
+
+    # phases of one process
+
+    async def _alone(self) -> bool:
+        if not await self._change(lambda now, now_s: board.claim_phase(now, self._name, now_s)):
+            return False
+        rebuild = await self._board.read()
+        if rebuild is None:
+            raise _Gone
+        match rebuild.phase:
+            case "preparing":
+                await self._prepare(rebuild)
+            case "comparing":
+                await self._compare()
+            case "swapping":
+                await self._swap(rebuild)
+            case _:
+                raise _Gone
+        return True
+
+    async def _prepare(self, rebuild: Rebuild) -> None:
+        """An empty second set, and where each partition is to come to be compared with the first."""
+        second = await self._store.second(rebuild.name)
+        try:
+            await second.migrate()
+            await second.begin_filling()
+            filling = Filling(self._settings, second, self._reader, self._wrote)
+            cluster_id, ends = await self._reader.cluster_id(), await filling.ends()
+            for number in ends:
+                await check_log(self._reader, filling.events_of(number), None, cluster_id)
+            stands = await self._stands()
+        finally:
+            await second.close()
+        wanted = [min(stands.get(number) or end, end) for number, end in ends.items()]
+        await self._next(lambda now: board.share(now, "folding", wanted))
+
+    async def _stands(self) -> Mapping[int, int]:
+        return {number: at for (topic, number), at in (await self._store.positions()).items() if topic == "e"}
+
+    async def _compare(self) -> None:
+        assert self._second is not None
+        await self._second.end_filling()
+        filling = self._filling()
+        await filling.follow(self._stands)
+        report = await self._store.compare(self._second, filling.reach)
+        ends = await filling.ends()
+        await self._next(lambda now: board.share(now, "levelling", ends.values(), report=report))
+
+    async def _swap(self, rebuild: Rebuild) -> None:
+        if await self._store.has(rebuild.name):
+            assert self._second is not None
+            filling = self._filling()
+            await filling.follow(filling.ends)
+            await filling.show_commands()
+            await self._wrote()
+            await self._store.swap(self._second, filling.reach)
+            stands = filling.folds
+            await self._next(lambda now: _standing(now, {n: fold.position for n, fold in stands.items()}))
+        await self._change(lambda now, now_s: (board.end(now, "done", now_s), None))
+
+    async def _next(self, step: Callable[[Rebuild], Rebuild]) -> None:
+        """Go on from a phase that this process still holds."""
+
+        def write(now: Rebuild, _: float) -> tuple[Rebuild, bool]:
+            held = not now.ended and now.one is not None and now.one.owner == self._name
+            return (step(now) if held else now), held
+
+        if not await self._change(write):
+            raise _Gone
+
+    # the board
+
+    async def _change(self, step: Callable[[Rebuild, float], tuple[Rebuild, T]]) -> T:
+        def write(now: Rebuild | None, now_s: float) -> tuple[Rebuild | None, T]:
+            if now is None or now.id != self._id:
+                raise RebuildCancelled(id=self._id)
+            return step(now, now_s)
+
+        return await self._board.change(write)
+
+    @asynccontextmanager
+    async def _renewing(self) -> AsyncIterator[None]:
+        """What this process holds stays its own meanwhile."""
+        self._gone = False
+        renewing = asyncio.ensure_future(self._renew_often())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.wait({renewing})
+
+    async def _renew_often(self) -> None:
+        while not self._gone:
+            await asyncio.sleep(RENEW_S)
+            positions = {number: filling.events for number, filling in self._held.items()}
+            try:
+                held = await self._change(lambda now, now_s: board.renew(now, self._name, positions, now_s))  # noqa: B023
+                self._gone = not held
+                rebuild = await self._board.read()
+            except RebuildCancelled:
+                self._gone = True
+            except StoreAway:
+                continue  # whoever writes rows will meet it, too
+            else:
+                if rebuild is not None:
+                    self._say(rebuild)
+
+    async def _wrote(self) -> None:
+        """Raises _Gone where going on is of no use."""
+        if self._gone:
+            raise _Gone
+        await asyncio.sleep(0)
+
+    def _say(self, rebuild: Rebuild) -> None:
+        seconds = max(0.0, time.time() - rebuild.started_s)
+        self._tell(Progress(rebuild.done, rebuild.total, seconds, rebuild.phase))
 
 
-async def _first(differences: AsyncIterator[Difference]) -> AsyncIterator[Difference]:
-    count = 0
-    async for each in differences:
-        yield each
-        count += 1
-        if count == DIFFERENCES_MAX:
-            return
+def _standing(rebuild: Rebuild, positions: Mapping[int, int]) -> Rebuild:
+    """Where the second set stood when it took over."""
+    parts = [replace(part, position=max(part.position, positions.get(n, 0))) for n, part in enumerate(rebuild.parts)]
+    return replace(rebuild, parts=tuple(parts))
 
 
-async def _differences(partition: int, stored: Mark, folded: Mark, old: Audit, new: Audit) -> AsyncIterator[Difference]:
-    """Of one partition. Tables of another log are not compared row by row."""
-    marks = list(mark_differences(partition, stored, folded))
-    if stored.cluster_id != folded.cluster_id:
-        marks.append(difference(f"partition {partition}", "cluster_id", stored.cluster_id, folded.cluster_id))
-    for each in marks:
-        yield each
-    if marks:
-        return
-    async for run_ids in new.run_ids(partition):
-        for at in range(0, len(run_ids), RUNS_AT_ONCE):
-            ids = run_ids[at : at + RUNS_AT_ONCE]
-            ours, theirs = await old.runs(ids), await new.runs(ids)
-            our_history, their_history = await old.history(ids), await new.history(ids)
-            for run_id in ids:
-                for each in row_differences(run_id, ours.get(run_id), theirs.get(run_id)):
-                    yield each
-                events = [trace(row) for row in their_history.get(run_id, [])]
-                for each in history_differences(run_id, our_history.get(run_id, []), events):
-                    yield each
-    async for run_ids in old.run_ids(partition):
-        there = await new.runs(run_ids)
-        for run_id in run_ids:
-            if run_id not in there:
-                yield difference(run_id, "row", "a row", None)
+async def _all(each: Iterable[Coroutine[None, None, bool]]) -> list[bool]:
+    """Run them together; the first error ends all of them and comes out as itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in each]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -11,9 +11,16 @@ import orjson
 
 from schemas.identity import WORKFLOW_ID
 from schemas.position import Place
+from schemas.run import EVOLVE_VERSION
 from schemas.store import PendingRow, RunRow, StoredRun
 from schemas.views import STATUSES, RunView
 
+ROWS_VERSION: Final = 1
+"""Raised when a row is to say something else of the same run. Below 1000."""
+PROJECTION_VERSION: Final = EVOLVE_VERSION * 1000 + ROWS_VERSION
+"""What is recorded with a set of tables; those of another version are rebuilt when a projector starts."""
+FIRST_VERSION: Final = 1001
+"""Of tables that do not say who made their rows."""
 TEXT_CHARS_MAX: Final = 500
 TIME_CHARS_MAX: Final = 40
 REFUSES: Final = "the store refuses its columns"

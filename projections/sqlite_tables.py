@@ -14,7 +14,7 @@ import orjson
 from projections.collector import collector_paused
 from projections.fold import refold
 from projections.lists import list_query, seq_bounds
-from projections.rows import CHAIN, Chain, Shown, columns, instant_us, stored_view
+from projections.rows import CHAIN, FIRST_VERSION, PROJECTION_VERSION, Chain, Shown, columns, instant_us, stored_view
 from projections.sql import HERE, queries
 from projections.tables import StoredRow
 from schemas.errors import StalePosition, StoreRefused
@@ -39,6 +39,8 @@ def create(file: Path) -> None:
             raise StoreRefused(
                 what=f"{file} is of version {found}, this program knows version {SCHEMA_VERSION} and older"
             )
+        if not found:
+            connection.execute(f"pragma application_id = {PROJECTION_VERSION}")
         connection.executescript((HERE / "sqlite_schema.sql").read_text())
     finally:
         connection.close()
@@ -197,6 +199,13 @@ class SqliteTables:
         """Until `retire` or `close`; where the tables stand."""
         self._connection.execute("begin immediate")
         return self.marks()
+
+    def let_writers_in(self) -> None:
+        self._connection.execute("rollback")
+
+    def projection_version(self) -> int:
+        """Of the program that made the rows; a file that does not say so is of the first one."""
+        return self._connection.execute("pragma application_id").fetchone()[0] or FIRST_VERSION
 
     def retire(self) -> None:
         """Nobody can write to this file any more."""

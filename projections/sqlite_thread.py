@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
 from projections import sqlite_tables
 from projections.sqlite_tables import SqliteTables
-from projections.tables import Level
 from schemas.errors import StoreAway, StoreRefused
 
 POINTER: Final = "current"
 """The file that names the set of tables that serves."""
+OLD: Final = "old"
+"""The file that names the set which the last swap replaced."""
 LOCK: Final = "lock"
 _FIRST: Final = "tables-1.sqlite3"
 T = TypeVar("T")
@@ -47,15 +48,14 @@ class SqliteThread:
         except (sqlite3.Error, OSError, TimeoutError) as error:
             raise StoreAway(reason=f"{type(error).__name__} {error} in {self.folder}") from error
 
-    async def swap(self, name: str, level: Level) -> None:
-        """Let the file `name` serve; from when `level` is called nobody writes to the one that does."""
-        holder = SqliteThread(self.folder, file=await self.run(self.name), timeout_s=self.timeout_s)
+    @asynccontextmanager
+    async def writers_kept_out(self) -> AsyncIterator[Holder]:
+        """Nobody writes to the file that serves, until the end or until the holder lets them in."""
+        thread = SqliteThread(self.folder, file=await self.run(self.name), timeout_s=self.timeout_s)
         try:
-            marks = await holder.do(lambda tables: tables.keep_writers_out())
-            await level({partition: mark.position for partition, mark in marks.items()})
-            await holder.run(lambda: holder.give_way(name))
+            yield Holder(thread)
         finally:
-            await holder.close()
+            await thread.close()
 
     async def close(self) -> None:
         """Close the file; nothing may be asked after that."""
@@ -95,23 +95,42 @@ class SqliteThread:
             if first:
                 self._point(name)
 
-    def next_file(self) -> str:
-        """A name for a second set that was never used; files of earlier rebuilds are removed."""
+    def clear(self) -> None:
+        """Remove every set that does not serve."""
         current = self.name()
         for file in self.folder.glob("tables-*"):
             if not file.name.startswith(current):
                 file.unlink()
-        return f"tables-{int(current.removeprefix('tables-').removesuffix('.sqlite3')) + 1}.sqlite3"
+        (self.folder / OLD).unlink(missing_ok=True)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file and another one serves."""
+        return (self.folder / name).exists() and self.name() != name
+
+    def remove(self, name: str) -> None:
+        """Remove a file and what SQLite keeps beside it; who has it open still reads it to the end of the call."""
+        for file in self.folder.glob(f"{name}*"):
+            file.unlink()
+
+    def drop_old(self) -> bool:
+        """Remove the set that the last swap replaced; False where there is none."""
+        try:
+            name = (self.folder / OLD).read_text()
+        except FileNotFoundError:
+            return False
+        self.remove(name)
+        (self.folder / OLD).unlink(missing_ok=True)
+        return True
 
     def give_way(self, name: str) -> None:
-        """Let another file serve and remove the one that did; who has it open still reads it to the end of the call."""
+        """Let another file serve; the one that did stays, and takes no batch any more."""
         old = self._current()
         with self._locked():
+            self.drop_old()
+            (self.folder / OLD).write_text(old.file.name)
             self._point(name)
             old.retire()
         self._close_tables()
-        for file in self.folder.glob(f"{old.file.name}*"):
-            file.unlink()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -129,3 +148,26 @@ class SqliteThread:
         if self._tables is not None:
             self._tables.close()
             self._tables = None
+
+
+class Holder:
+    """Keeps writers out of one file from the first call on."""
+
+    def __init__(self, thread: SqliteThread) -> None:
+        self._thread = thread
+
+    async def positions(self) -> dict[int, int]:
+        """Keep them out; where the events of each partition stand."""
+        marks = await self._thread.do(lambda tables: tables.keep_writers_out())
+        return {partition: mark.position for partition, mark in marks.items()}
+
+    async def let_in(self) -> None:
+        await self._thread.do(lambda tables: tables.let_writers_in())
+
+    async def give_way(self, name: str) -> None:
+        await self._thread.run(lambda: self._thread.give_way(name))
+
+
+def file_of(name: str) -> str:
+    """The file of a set of this name."""
+    return f"tables-{name}.sqlite3"

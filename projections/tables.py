@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, Self
 
+from projections.board import Board
+from projections.compare import Comparison
 from projections.rows import Chain, Shown
 from schemas.store import HistoryRow, Mark, Store
 
@@ -45,14 +47,51 @@ class Tables(Store, Protocol):
 
     def audit(self) -> AbstractAsyncContextManager[Audit]: ...
 
-    async def second(self) -> Self:
-        """An empty second set of tables, that of an earlier rebuild thrown away. Close it when done."""
+    def board(self) -> Board:
+        """Where the rebuild of these tables is agreed on."""
+        ...
+
+    async def projection_version(self) -> int | None:
+        """Of the program that made the rows (`projections.rows.PROJECTION_VERSION`); None where there are no tables."""
+        ...
+
+    async def second(self, name: str | None = None) -> Self:
+        """An empty second set of tables, of this name or a fresh one; those of earlier rebuilds, and the set that the last
+        one replaced, are thrown away. Close it when done."""
+        ...
+
+    def opened(self, name: str) -> Self:
+        """The second set of that name, as it stands. Close it when done."""
+        ...
+
+    async def has(self, name: str) -> bool:
+        """Whether a second set of that name is there and does not serve."""
+        ...
+
+    async def discard(self, name: str) -> None:
+        """Throw that second set away, unless it serves."""
+        ...
+
+    async def begin_filling(self) -> None:
+        """Of an empty second set: go without all that only readers need, until `end_filling`."""
+        ...
+
+    async def end_filling(self) -> None:
+        """Make what was gone without; nothing where that was done before."""
+        ...
+
+    async def compare(self, second: Self, level: Level) -> Comparison:
+        """Compare with the second set row by row. Writers wait while `level` brings it to where these tables stand."""
         ...
 
     async def swap(self, second: Self, level: Level) -> None:
-        """Let the second set take the place of the first, at once and for every process; the first set is dropped.
+        """Let the second set take the place of the first, at once and for every process; the first set stays beside it.
 
         Writers of the first wait from when `level` is called: it brings the second to the same positions, so that no
         reader sees an older state. Then they write to the second, or meet StalePosition and load from it.
         """
+        ...
+
+    async def drop_old(self) -> bool:
+        """Throw away the set that the last swap replaced; False where there was none."""
         ...

@@ -164,14 +164,17 @@ async def test_a_replaced_file_takes_nothing_more(store: FilesystemStore) -> Non
     await store.apply(batch)
 
 
-async def test_a_rebuild_leaves_one_file(store: FilesystemStore) -> None:
-    """The files of the set that was replaced, and of rebuilds that broke off, go away."""
+async def test_a_rebuild_leaves_two_files(store: FilesystemStore) -> None:
+    """The set that was replaced stays until it is dropped; those of rebuilds that broke off go away."""
     broken_off = await store.second()
     await broken_off.migrate()
     await broken_off.close()
-    second = await store.second()
+    second = await store.second("new")
     await second.migrate()
     await store.swap(second, nothing_to_do)
     await second.close()
+    assert {file.name for file in store.folder.glob("tables-*3")} == {"tables-1.sqlite3", "tables-new.sqlite3"}
+    assert await store.drop_old()
+    assert not await store.drop_old()
     await store.close()
-    assert [file.name for file in sorted(store.folder.iterdir())] == ["current", "lock", "tables-2.sqlite3"]
+    assert [file.name for file in sorted(store.folder.iterdir())] == ["current", "lock", "tables-new.sqlite3"]

@@ -106,4 +106,4 @@ select run_id from runs where partition = ? and run_id > ? order by run_id limit
 select distinct run_id from history where not exists (select 1 from runs where runs.run_id = history.run_id) limit 10
 
 -- name: retire
-drop table positions
+alter table positions rename to positions_when_replaced

@@ -87,7 +87,7 @@ async def test_the_same_rows_come_out(made: tuple[Tables, Damage]) -> None:
     assert await everything(store) == before
     assert rebuilt.events == said[-1].events == said[-1].total == sum(map(len, log.records))
     assert said[0].events < said[-1].events
-    assert (said[-1].eta_s, said[0].events_per_s > 0) == (0, True)
+    assert (said[-1].eta_s, said[-1].events_per_s > 0, said[-1].phase) == (0, True, "done")
 
 
 async def test_damage_is_told_and_mended(made: tuple[Tables, Damage]) -> None:

@@ -1,0 +1,109 @@
+"""Partitions of the log into a second set of tables."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from projections.checks import check_log
+from projections.feed import fold_records
+from projections.fold import PartitionFold
+from projections.intake import BATCH_BYTES_MAX, Intake
+from projections.pending import pending_row
+from projections.tables import Tables
+from schemas.errors import LogMismatch
+from schemas.ports import TP, Reader, Record
+from schemas.settings import Settings
+
+Wrote = Callable[[], Awaitable[None]]
+ROUNDS_MAX: Final = 20
+LEVEL_EVENTS: Final = 1_000
+"""So near to the end of the log the second set takes over; the projector brings the rest."""
+
+
+class Filling:
+    """Folds into `second`. `wrote` is awaited after each batch, and may raise to stop it."""
+
+    def __init__(self, settings: Settings, second: Tables, reader: Reader, wrote: Wrote) -> None:
+        self._settings, self._second, self._reader, self._wrote = settings, second, reader, wrote
+        self.folds: dict[int, PartitionFold] = {}
+
+    @property
+    def events(self) -> int:
+        return sum(fold.position for fold in self.folds.values())
+
+    def events_of(self, number: int) -> TP:
+        return TP(self._settings.topics.events, number)
+
+    async def load(self, number: int) -> None:
+        """Go on where the second set stands. Raises LogMismatch when that is not in the log."""
+        tp, snapshot = self.events_of(number), await self._second.snapshot(number)
+        cluster_id = await self._reader.cluster_id()
+        await check_log(self._reader, tp, snapshot.mark, cluster_id)
+        partitions = self._settings.workflow_partitions
+        self.folds[number] = PartitionFold(number, partitions, cluster_id, snapshot.mark, snapshot.runs)
+
+    async def fold_to(self, number: int, end: int) -> None:
+        """Fold a loaded partition up to `end`, which the log holds."""
+        fold, tp = self.folds[number], self.events_of(number)
+        intake = Intake(tp)
+        intake.begin(fold.position)
+        async with aclosing(_closable(self._reader.read(tp, fold.position, end))) as batches:
+            async for records in batches:
+                if not intake.add(records):
+                    raise LogMismatch(partition=number, topic=tp.topic, reason=f"offset {intake.next} is missing")
+                if intake.records >= self._settings.workflow_projector_batch_max or intake.bytes >= BATCH_BYTES_MAX:
+                    await self._write(fold, intake)
+        if intake.records:
+            await self._write(fold, intake)
+
+    async def _write(self, fold: PartitionFold, intake: Intake) -> None:
+        records = intake.merged(self._settings.workflow_projector_batch_max, BATCH_BYTES_MAX)
+        await self._second.apply(await fold_records(fold, self._second, records))
+        await self._wrote()
+
+    async def ends(self) -> dict[int, int]:
+        """Where the log of each partition ends."""
+        tps = [self.events_of(number) for number in range(self._settings.workflow_partitions)]
+        return {tp.partition: end for tp, end in (await self._reader.end_offsets(tps)).items()}
+
+    async def reach(self, positions: Mapping[int, int]) -> None:
+        """Come to where other tables stand, or to the log's end where that is lower."""
+        ends = await self.ends()
+        for number, end in ends.items():
+            if number not in self.folds:
+                await self.load(number)
+            await self.fold_to(number, min(positions.get(number, 0), end))
+
+    async def follow(self, positions: Callable[[], Awaitable[Mapping[int, int]]]) -> None:
+        """Come near to positions that move."""
+        for _ in range(ROUNDS_MAX):
+            before = self.events
+            await self.reach(await positions())
+            if self.events - before <= LEVEL_EVENTS:
+                return
+
+    async def show_commands(self) -> None:
+        """Commands that have not become runs: of all that the topic still holds and the second set has not seen."""
+        topic, partitions = self._settings.topics.trigger, self._settings.workflow_partitions
+        tps = [TP(topic, number) for number in range(partitions)]
+        begins, ends = await self._reader.begin_offsets(tps), await self._reader.end_offsets(tps)
+        stands = await self._second.positions()
+        for tp in tps:
+            position = stands.get(("t", tp.partition), 0)
+            async for records in self._reader.read(tp, max(position, begins[tp]), ends[tp]):
+                rows = [pending_row(each, tp, partitions, self._settings.workflow_json_depth_max) for each in records]
+                end = records[-1].offset + 1
+                await self._second.apply_pending(tp.partition, position, end, [row for row in rows if row is not None])
+                position = end
+
+
+async def _closable(records: AsyncIterator[Sequence[Record]]) -> AsyncGenerator[Sequence[Record], None]:
+    """A reader's generator, whose connection goes with it also when its reader stops half-way."""
+    try:
+        async for each in records:
+            yield each
+    finally:
+        if isinstance(records, AsyncGenerator):
+            await records.aclose()

@@ -1,0 +1,68 @@
+"""The board of a rebuild in PostgreSQL: one row in a schema of its own, which no swap touches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from asyncpg.exceptions import InvalidSchemaNameError, UndefinedTableError
+
+from projections.board import Rebuild
+from projections.sql import queries
+from schemas.errors import StoreAway
+
+if TYPE_CHECKING:
+    from projections.database import Database
+
+SQL: Final = queries("postgres")
+MISSING: Final = (UndefinedTableError, InvalidSchemaNameError)
+T = TypeVar("T")
+
+
+class PostgresBoard:
+    """In the schema NAME_board, where NAME is that of the tables."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._schema = f"{db.schema}_board"
+
+    async def read(self) -> Rebuild | None:
+        """The rebuild; None before the first. Raises StoreAway."""
+        try:
+            rows = await self._db.fetch(self._sql("board"))
+        except StoreAway as away:
+            if isinstance(away.__cause__, MISSING):
+                return None
+            raise
+        return Rebuild.load(rows[0][0]) if rows else None
+
+    async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
+        """As `projections.board.Board` says; the time is PostgreSQL's."""
+        try:
+            return await self._change(work)
+        except StoreAway as away:
+            if not isinstance(away.__cause__, MISSING):
+                raise
+        await self.migrate()
+        return await self._change(work)
+
+    async def _change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
+        async with self._db.transaction() as connection:
+            await connection.execute(self._sql("lock_board"))
+            rows = await connection.fetch(self._sql("board_and_time"))
+            before = None if rows[0][0] is None else Rebuild.load(rows[0][0])
+            after, answer = work(before, rows[0][1])
+            if after is not None and after is not before:
+                await connection.execute(self._sql("write_board"), after.dump().decode())
+        return answer
+
+    async def migrate(self) -> None:
+        """Make the table. Raises StoreAway for a user who may not."""
+        async with self._db.transaction() as connection:
+            await connection.execute(SQL["lock_migrations"])
+            if not await connection.fetchval("select to_regnamespace($1) is not null", self._schema):
+                await connection.execute(f'create schema "{self._schema}"')
+            await connection.execute(self._sql("board_table"))
+
+    def _sql(self, name: str) -> str:
+        return SQL[name].replace("board.", f'"{self._schema}".')
