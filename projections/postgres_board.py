@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from asyncpg.exceptions import InvalidSchemaNameError, UndefinedTableError
+from asyncpg.exceptions import InsufficientPrivilegeError, InvalidSchemaNameError, UndefinedTableError
 
 from projections.board import Rebuild
 from projections.sql import queries
@@ -38,6 +38,15 @@ class PostgresBoard:
 
     async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
         """As `projections.board.Board` says; the time is PostgreSQL's."""
+        try:
+            return await self._made_and_changed(work)
+        except StoreAway as away:
+            if not isinstance(away.__cause__, InsufficientPrivilegeError):
+                raise
+            owner = (await self._db.fetch(SQL["owner"], self._db.schema))[0][0]
+            raise StoreAway(reason=f"its tables belong to the user {owner}, who alone may rebuild them") from away
+
+    async def _made_and_changed(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
         try:
             return await self._change(work)
         except StoreAway as away:

@@ -190,6 +190,9 @@ select max(number) from migrations
 -- name: other_owner
 select nspowner::regrole::text from pg_namespace where nspname = $1 and nspowner <> current_user::regrole
 
+-- name: owner
+select nspowner::regrole::text from pg_namespace where nspname = $1
+
 -- Statements that grant on the schema $2 what is granted on the schema $1: on it, on its tables and views, and on single
 -- columns, to whomever, by whomever. What the owner has as the owner is no grant.
 -- name: grants_again

@@ -16,7 +16,7 @@ from projections.filesystem import FilesystemStore
 from projections.postgres import PostgresStore
 from projections.progress import Progress
 from projections.projector import Projector
-from projections.rebuild import rebuild
+from projections.rebuild import RebuildCancelled, cancel, outcome, rebuild, request, work
 from projections.tables import Tables
 from schemas.errors import BrokerAway, LogMismatch
 from schemas.ports import TP
@@ -216,3 +216,50 @@ async def test_readers_are_never_without_tables(made: tuple[Tables, Damage]) -> 
     with contextlib.suppress(asyncio.CancelledError):
         await reading
     assert set(seen) == {True}
+
+
+async def test_processes_share_it(made: tuple[Tables, Damage]) -> None:
+    """Two that work on one rebuild come to the same end, and the rows are those of the log."""
+    store, _ = made
+    log = random_log(29, runs=60)
+    settings, topics = topics_of(log)
+    for partition in range(2):
+        await feed(store, log, partition=partition)
+    before = await everything(store)
+    began = await request(store, "ada")
+    done = await asyncio.gather(*(work(settings, store, topics, ignore, began.id, at_once=1) for _ in range(2)))
+    assert {outcome(over).id for over in done} == {began.id}
+    compared = outcome(done[0]).compared
+    assert (compared.equal, compared.differing, compared.missing, compared.extra) == (len(before["rows"]), 0, 0, 0)
+    assert await everything(store) == before
+
+
+async def test_a_rebuild_is_resumed_or_cancelled(made: tuple[Tables, Damage]) -> None:
+    """One that broke off half-way is gone on with where its tables stand; a cancelled one is thrown away for all who work on it."""
+    store, _ = made
+    log = random_log(30, partitions=1, runs=60)
+    settings, topics = topics_of(log)
+    await feed(store, log)
+    before = await everything(store)
+    began = await request(store, "ada")
+
+    prepared = asyncio.Event()
+
+    def watch(progress: Progress) -> None:
+        if progress.phase == "folding":
+            prepared.set()
+
+    task = asyncio.ensure_future(work(settings, store, topics, watch, began.id))
+    await prepared.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert await everything(store) == before
+    assert (await rebuild(settings, store, topics, ignore)).id == began.id
+    assert await everything(store) == before
+    again = await request(store, "ada")
+    assert again.id != began.id
+    assert await cancel(store) is not None
+    assert await cancel(store) is None
+    with pytest.raises(RebuildCancelled):
+        outcome(await work(settings, store, topics, ignore, again.id))
+    assert await everything(store) == before
