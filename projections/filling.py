@@ -64,9 +64,10 @@ class Filling:
         await self._wrote()
 
     async def ends(self) -> dict[int, int]:
-        """Where the log of each partition ends."""
+        """Where the log of each partition ends, in the order of their numbers."""
         tps = [self.events_of(number) for number in range(self._settings.workflow_partitions)]
-        return {tp.partition: end for tp, end in (await self._reader.end_offsets(tps)).items()}
+        ends = await self._reader.end_offsets(tps)
+        return {tp.partition: ends[tp] for tp in tps}
 
     async def reach(self, positions: Mapping[int, int]) -> None:
         """Come to where other tables stand, or to the log's end where that is lower."""
