@@ -113,8 +113,8 @@ class Board(Protocol):
 
 
 def begin(old: Rebuild | None, fresh: Rebuild) -> tuple[Rebuild, Rebuild]:
-    """The rebuild that runs, or a fresh one. One that makes another version of the projection gives way."""
-    running = old is not None and not old.ended and old.version == fresh.version
+    """The rebuild that runs, or a fresh one. One that makes an older version of the projection gives way, a newer one stays."""
+    running = old is not None and not old.ended and old.version >= fresh.version
     now = old if old is not None and running else fresh
     return now, now
 

@@ -16,6 +16,7 @@ from projections.feed import fold_records
 from projections.fold import PartitionFold
 from projections.intake import BATCH_BYTES_MAX, Intake
 from projections.pending import HeldCommands
+from projections.rows import check_projection
 from schemas.errors import BrokerAway, LogMismatch, StalePosition, StoreAway, StoreRefused
 from schemas.ports import TP, Group, Reader, Record
 from schemas.settings import Settings
@@ -51,7 +52,8 @@ class Parts:
 
 
 class Lane:
-    """Commands and events of one partition number. `run` loads, then folds, and starts over when others moved the tables."""
+    """Commands and events of one partition number. `run` loads, then folds, and starts over when others moved the tables.
+    It ends with OtherProjection when another release made them: then this process is to leave its partitions to others."""
 
     def __init__(self, partition: int, parts: Parts) -> None:
         settings = parts.settings
@@ -151,6 +153,7 @@ class Lane:
     async def _load(self) -> None:
         """Find out where to go on, and whether the log is still the one that the tables know."""
         parts = self._parts
+        check_projection(await parts.store.projection_version())
         mark = await parts.store.mark(self.partition)
         commands = (await parts.store.positions()).get(("t", self.partition), 0)
         cluster_id = await parts.reader.cluster_id()

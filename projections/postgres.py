@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from projections.database import Connection
 
 SQL: Final = queries("postgres")
+SETS: Final = queries("postgres_sets")
 SCHEMA: Final = "workflow"
 READ: Final = "begin isolation level repeatable read, read only"
 TIMEOUT_S: Final = 60.0
@@ -166,7 +167,8 @@ class PostgresStore:
         return PostgresBoard(self._db)
 
     async def projection_version(self) -> int | None:
-        return await postgres_admin.projection_version(self._db)
+        version: int | None = (await self._db.fetch(SQL["projection"]))[0][0]
+        return version
 
     async def second(self, name: str | None = None) -> Self:
         name = name or f"second_{secrets.token_hex(4)}"
@@ -178,8 +180,8 @@ class PostgresStore:
         return type(self)(self._db.dsn, schema=schema, timeout_s=self._db.timeout_s)
 
     async def has(self, name: str) -> bool:
-        rows = await self._db.fetch(SQL["describe"], postgres_admin.second_schema(self._db, name))
-        return bool(rows[0]["there"])
+        rows = await self._db.fetch(SETS["has"], postgres_admin.second_schema(self._db, name))
+        return bool(rows[0][0])
 
     async def discard(self, name: str) -> None:
         await postgres_admin.drop(self._db, postgres_admin.second_schema(self._db, name))

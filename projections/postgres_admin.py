@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from asyncpg.exceptions import InsufficientPrivilegeError, UndefinedTableError
 
-from projections.rows import CHAIN, FIRST_VERSION, PROJECTION_VERSION, Chain, Shown
+from projections.rows import CHAIN, Chain, Shown
 from projections.sql import queries
 from projections.tables import Audit, Level, StoredRow
 from schemas.errors import StoreAway, StoreRefused
@@ -23,10 +22,13 @@ if TYPE_CHECKING:
     from projections.database import Connection, Database
 
 SQL: Final = queries("postgres")
+SETS: Final = queries("postgres_sets")
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 AUDIT_TIMEOUT_S: Final = 24 * 3_600.0
 SWAP_TIMEOUT_S: Final = 600.0
-_VERSION: Final = re.compile(r"projection (\d+)")
+READABLE_FROM: Final = 1
+"""The oldest version of the tables whose programs can read those of the newest: raised when a migration takes away what
+they ask for."""
 _IDS_AT_ONCE: Final = 1_000
 
 
@@ -36,27 +38,30 @@ def migrations() -> list[tuple[int, str]]:
     return [(int(file.name.partition("_")[0]), file.read_text()) for file in files]
 
 
-async def version(db: Database) -> int | None:
-    """The version of the tables; None where there are none. Raises StoreAway when they may not be looked at."""
+async def version(db: Database) -> tuple[int, int] | None:
+    """The version of the tables, and the oldest one whose programs can read them; None where there are none. Raises
+    StoreAway when they may not be looked at."""
     try:
-        rows = await db.fetch(f'select max(number) from "{db.schema}".migrations')  # noqa: S608 - a name of ours
+        rows = await db.fetch(SQL["version"].replace("migrations", f'"{db.schema}".migrations'))
     except StoreAway as away:
         if isinstance(away.__cause__, UndefinedTableError):
             return None
         raise
-    return rows[0][0] or 0
+    return rows[0][0] or 0, rows[0][1] or 0
 
 
 async def migrate(db: Database) -> None:
     """Bring the schema to this version; other processes that do the same wait.
 
-    Tables of this version are not touched, so a user that may not change them is served as well. Raises StoreAway for
-    one that would have to and may not: somebody else can do it meanwhile.
+    Tables of this version are not touched, so a user that may not change them is served as well; nor are newer ones that
+    say that this program can read them. Raises StoreAway for a user that would have to change them and may not: somebody
+    else can do it meanwhile.
     """
-    found, newest = await version(db), migrations()[-1][0]
-    if found is not None and found > newest:
+    stands, newest = await version(db), migrations()[-1][0]
+    found, readable_from = stands or (None, 0)
+    if found is not None and found > newest and not 0 < readable_from <= newest:
         raise StoreRefused(what=f"its tables are of version {found}, this program knows version {newest} and older")
-    if found == newest:
+    if found is not None and found >= newest:
         return
     try:
         await _apply_missing(db)
@@ -75,13 +80,13 @@ async def _apply_missing(db: Database) -> None:
             await connection.execute(
                 f'create schema "{db.schema}"'
             )  # `if not exists` asks for the right to all the same
-            await connection.execute(_says_version(db.schema))
         await connection.execute(SQL["migrations_table"])
         done = await connection.fetchval(SQL["migrated"]) or 0
         for number, sql in migrations():
             if number > done:
                 await connection.execute(sql)
                 await connection.execute(SQL["set_migrated"], number)
+        await connection.execute(SQL["set_readable_from"], READABLE_FROM)
 
 
 class SchemaAudit:
@@ -133,15 +138,10 @@ async def empty_second(db: Database, name: str) -> str:
     async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
         if owner := await connection.fetchval(SQL["other_owner"], db.schema):
             raise StoreAway(reason=f"its tables belong to the user {owner}, who alone may rebuild them")
-        for (other,) in await connection.fetch(SQL["sets"], db.schema):
+        for (other,) in await connection.fetch(SETS["sets"], db.schema):
             await connection.execute(f'drop schema "{other}" cascade')
         await connection.execute(f'create schema "{schema}"')
-        await connection.execute(_says_version(schema))
     return schema
-
-
-def _says_version(schema: str) -> str:
-    return f"comment on schema \"{schema}\" is 'projection {PROJECTION_VERSION}'"
 
 
 def second_schema(db: Database, name: str) -> str:
@@ -160,9 +160,9 @@ async def drop(db: Database, schema: str) -> bool:
 async def begin_filling(db: Database) -> None:
     """Take away what the fold does not need, keeping in the set itself what makes it again."""
     async with db.transaction() as connection:
-        await connection.execute(SQL["unbuilt_table"])
-        for make, take in await connection.fetch(SQL["unneeded"], db.schema):
-            await connection.execute(SQL["put_unbuilt"], make)
+        await connection.execute(SETS["unbuilt_table"])
+        for make, take in await connection.fetch(SETS["unneeded"], db.schema):
+            await connection.execute(SETS["put_unbuilt"], make)
             await connection.execute(take)
 
 
@@ -189,12 +189,3 @@ async def swap(db: Database, second: str, level: Level) -> None:
             await connection.execute(statement)
         await connection.execute(f'alter schema "{db.schema}" rename to "{old}"')
         await connection.execute(f'alter schema "{second}" rename to "{db.schema}"')
-
-
-async def projection_version(db: Database) -> int | None:
-    """As the comment of the schema says; tables without one are of the first version."""
-    ((said, there),) = await db.fetch(SQL["describe"], db.schema)
-    if not there:
-        return None
-    match = _VERSION.fullmatch(said or "")
-    return FIRST_VERSION if match is None else int(match[1])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from projections.database import Database
 
 SQL: Final = queries("postgres")
+SETS: Final = queries("postgres_sets")
 MISSING: Final = (UndefinedTableError, InvalidSchemaNameError)
 T = TypeVar("T")
 
@@ -74,4 +75,4 @@ class PostgresBoard:
             await connection.execute(self._sql("board_table"))
 
     def _sql(self, name: str) -> str:
-        return SQL[name].replace("board.", f'"{self._schema}".')
+        return SETS[name].replace("board.", f'"{self._schema}".')

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from projections.database import Connection, Database
 
 SQL: Final = queries("postgres")
+SETS: Final = queries("postgres_sets")
 JSON_COLUMNS: Final = frozenset({"payload", "results", "error", "steps"})
 """PostgreSQL compares no JSON; the texts must be the same."""
 
@@ -38,7 +39,7 @@ async def _compare(both: Connection, old: str, new: str) -> Comparison:
     found = _whole(stored, folded)
     sound = [number for number in stored if number in folded and stored[number].cluster_id == folded[number].cluster_id]
     sound = [number for number in sound if not whole_differences(number, stored[number], folded[number])]
-    await both.execute(SQL["join_as_you_like"])
+    await both.execute(SETS["join_as_you_like"])
     args = (sound, EVOLVE_VERSION, REFUSES)
     equal, differing, missing, extra = await both.fetchrow(_sql("count_differences", old, new), *args) or (0, 0, 0, 0)
     if differing or missing or extra:
@@ -55,10 +56,10 @@ def _whole(stored: dict[int, Mark], folded: dict[int, Mark]) -> list[Difference]
 
 def _sql(name: str, old: str, new: str) -> str:
     """The query over both sets: a run is the same where every column is, leaving out what cannot be compared."""
-    sides = SQL["differing"].replace("{chain}", _same(_CHAIN)).replace("{state}", _same(_STATE))
+    sides = SETS["differing"].replace("{chain}", _same(_CHAIN)).replace("{state}", _same(_STATE))
     sides = sides.replace("{shown}", _same([*SHOWN, "set_aside"]))
     sides = sides.replace("old.", f'"{old}".').replace("new.", f'"{new}".')
-    return f"{sides} {SQL[name]}"
+    return f"{sides} {SETS[name]}"
 
 
 _STATE: Final = ("state", "state_version")

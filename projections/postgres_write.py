@@ -6,7 +6,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from projections.database import POISON
-from projections.rows import CHAIN, REFUSES, SHOWN, Chain, Shown, clean_text, columns
+from projections.rows import (
+    CHAIN,
+    PROJECTION_VERSION,
+    REFUSES,
+    SHOWN,
+    Chain,
+    Shown,
+    check_projection,
+    clean_text,
+    columns,
+)
 from projections.sql import queries
 from schemas.errors import StalePosition, StoreRefused
 from schemas.store import Batch
@@ -113,8 +123,9 @@ async def move_commands(connection: Connection, partition: int, start: int, end:
 
 
 async def _stale(connection: Connection, topic: str, partition: int, wanted: int) -> None:
-    found = await connection.fetchval(SQL["position"], topic, partition)
-    raise StalePosition(partition=partition, found=found or 0, wanted=wanted)
+    found, projection = await connection.fetchrow(SQL["position"], topic, partition) or (0, PROJECTION_VERSION)
+    check_projection(projection)
+    raise StalePosition(partition=partition, found=found, wanted=wanted)
 
 
 async def _insert(connection: Connection, rows: Sequence[Row]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from projections.lane import Lane, Parts
-from schemas.errors import BrokerAway, StoreAway
+from schemas.errors import BrokerAway, OtherProjection, StoreAway
 from schemas.ports import TP, Assignment, Group, Reader, Record
 from schemas.settings import Settings
 from schemas.store import Store
@@ -162,7 +162,10 @@ class Projector:
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.critical("a task of the projector failed", exc_info=error)
+            if isinstance(error, OtherProjection):
+                log.warning("it ends, so that others have its partitions: %s", error)
+            else:
+                log.critical("a task of the projector failed", exc_info=error)
             self.on_failure(error)
 
     async def _commit_often(self) -> None:

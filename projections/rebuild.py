@@ -42,6 +42,11 @@ class RebuildFailed(WorkflowError):
     """The rebuild {id} has failed: {reason} The tables that serve were left as they are."""
 
 
+class RebuildOfAnother(WorkflowError):
+    """The rebuild {id} makes the projection {found} and this program makes the projection {wanted}: another release has begun
+    it, and its processes do it. `workflow projections cancel` ends it."""
+
+
 class RebuildCancelled(WorkflowError):
     """The rebuild {id} was cancelled. The tables that serve were left as they are."""
 
@@ -66,7 +71,8 @@ async def rebuild(settings: Settings, store: Tables, reader: Reader, tell: Tell,
     """Make all tables anew, or go on with the rebuild that runs. `store` serves meanwhile, and its projector goes on.
 
     Raises LogMismatch when the log has lost its beginning, StoreAway and BrokerAway; the old tables then stay, and the
-    next call goes on from there. Raises RebuildCancelled and RebuildFailed for what others did with it.
+    next call goes on from there. Raises RebuildCancelled and RebuildFailed for what others did with it, and
+    RebuildOfAnother while that of a newer release runs.
     """
     began = await request(store, by)
     return outcome(await work(settings, store, reader, tell, began.id))
@@ -145,6 +151,8 @@ class _Worker:
             rebuild = await self._board.read()
             if rebuild is None or rebuild.id != self._id:
                 raise RebuildCancelled(id=self._id)
+            if rebuild.version != PROJECTION_VERSION:
+                raise RebuildOfAnother(id=rebuild.id, found=rebuild.version, wanted=PROJECTION_VERSION)
             self._say(rebuild)
             if rebuild.ended:
                 return rebuild

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
+from schemas.errors import OtherProjection
 from schemas.identity import WORKFLOW_ID
 from schemas.position import Place
 from schemas.run import EVOLVE_VERSION
@@ -18,13 +19,15 @@ from schemas.views import STATUSES, RunView
 ROWS_VERSION: Final = 1
 """Raised when a row is to say something else of the same run. Below 1000."""
 PROJECTION_VERSION: Final = EVOLVE_VERSION * 1000 + ROWS_VERSION
-"""What is recorded with a set of tables; those of another version are rebuilt when a projector starts."""
-FIRST_VERSION: Final = 1001
-"""Of tables that do not say who made their rows."""
+"""Stands with the position of each partition, and is part of the fence; tables of an older one are rebuilt by projectors."""
 TEXT_CHARS_MAX: Final = 500
 TIME_CHARS_MAX: Final = 40
 REFUSES: Final = "the store refuses its columns"
 """How the reason of a run begins that a store has quarantined."""
+REPLACE_ME: Final = (
+    "Replace this process by one of the release that made them, or go back to this release with its `workflow rebuild`."
+)
+MAKE_THEM_ANEW: Final = "They are made anew by the projectors of this release, or by `workflow rebuild`."
 T = TypeVar("T")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -65,6 +68,14 @@ CHAIN: Final = Chain._fields
 SHOWN: Final = Shown._fields
 UNSHOWN: Final = Shown()
 """What stands where nothing can be shown."""
+
+
+def check_projection(found: int | None) -> None:
+    """Raises OtherProjection for tables that are not of this program's projection. None: nothing stands in them yet."""
+    if found is None or found == PROJECTION_VERSION:
+        return
+    remedy = REPLACE_ME if found > PROJECTION_VERSION else MAKE_THEM_ANEW
+    raise OtherProjection(found=found, wanted=PROJECTION_VERSION, remedy=remedy)
 
 
 def clean_text(text: str) -> str:

@@ -1,5 +1,6 @@
 -- Where the tables stand in each partition: topic 'e' is workflow.events, 't' is workflow.trigger.
--- The row is the fence between two projectors: whoever moves it writes.
+-- The row is the fence between two projectors: whoever moves it writes. `projection`: which of those that releases make
+-- from the same log; only its own release moves it.
 create table positions (
     topic text not null,
     partition int not null,
@@ -7,6 +8,7 @@ create table positions (
     epoch bigint not null default 0,
     digest text,
     cluster_id text not null default '',
+    projection int not null default 1001,
     primary key (topic, partition)
 ) with (fillfactor = 50);
 

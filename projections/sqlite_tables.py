@@ -14,7 +14,7 @@ import orjson
 from projections.collector import collector_paused
 from projections.fold import refold
 from projections.lists import list_query, seq_bounds
-from projections.rows import CHAIN, FIRST_VERSION, PROJECTION_VERSION, Chain, Shown, columns, instant_us, stored_view
+from projections.rows import CHAIN, PROJECTION_VERSION, Chain, Shown, check_projection, columns, instant_us, stored_view
 from projections.sql import HERE, queries
 from projections.tables import StoredRow
 from schemas.errors import StalePosition, StoreRefused
@@ -23,7 +23,7 @@ from schemas.run import EVOLVE_VERSION, Run
 from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapshot, StoredRun, Tip
 
 SQL: Final = queries("sqlite")
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 BUSY_TIMEOUT_S: Final = 5.0
 _IDS_AT_ONCE: Final = 1_000
 _PRAGMAS: Final = "pragma journal_mode = wal; pragma synchronous = normal; pragma foreign_keys = off"
@@ -39,8 +39,8 @@ def create(file: Path) -> None:
             raise StoreRefused(
                 what=f"{file} is of version {found}, this program knows version {SCHEMA_VERSION} and older"
             )
-        if not found:
-            connection.execute(f"pragma application_id = {PROJECTION_VERSION}")
+        if found == 1:
+            connection.execute("alter table positions add column projection integer not null default 1001")
         connection.executescript((HERE / "sqlite_schema.sql").read_text())
     finally:
         connection.close()
@@ -132,8 +132,10 @@ class SqliteTables:
             self._stale("t", partition, start)
 
     def _stale(self, topic: str, partition: int, wanted: int) -> None:
-        found = self._rows("position", topic, partition)
-        raise StalePosition(partition=partition, found=found[0][0] if found else 0, wanted=wanted)
+        rows = self._rows("position", topic, partition)
+        found, projection = rows[0] if rows else (0, PROJECTION_VERSION)
+        check_projection(projection)
+        raise StalePosition(partition=partition, found=found, wanted=wanted)
 
     def apply_pending(self, partition: int, start: int, end: int, rows: Sequence[PendingRow]) -> None:
         with self.transaction("begin immediate"):
@@ -203,9 +205,9 @@ class SqliteTables:
     def let_writers_in(self) -> None:
         self._connection.execute("rollback")
 
-    def projection_version(self) -> int:
-        """Of the program that made the rows; a file that does not say so is of the first one."""
-        return self._connection.execute("pragma application_id").fetchone()[0] or FIRST_VERSION
+    def projection_version(self) -> int | None:
+        version: int | None = self._rows("projection")[0][0]
+        return version
 
     def retire(self) -> None:
         """Nobody can write to this file any more."""

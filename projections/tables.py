@@ -51,10 +51,6 @@ class Tables(Store, Protocol):
         """Where the rebuild of these tables is agreed on."""
         ...
 
-    async def projection_version(self) -> int | None:
-        """Of the program that made the rows (`projections.rows.PROJECTION_VERSION`); None where there are no tables."""
-        ...
-
     async def second(self, name: str | None = None) -> Self:
         """An empty second set of tables, of this name or a fresh one; those of earlier rebuilds, and the set that the last
         one replaced, are thrown away. Close it when done."""

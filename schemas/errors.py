@@ -54,6 +54,10 @@ class StalePosition(WorkflowError):
     """The tables of partition {partition} stand at {found}, not at {wanted}: another projector was faster."""
 
 
+class OtherProjection(WorkflowError):
+    """The tables hold the projection {found}, this program makes the projection {wanted}. {remedy}"""
+
+
 class TopicMismatch(WorkflowError):
     """Topic {topic}: {found}, but {wanted} is needed. {remedy}"""
 

@@ -130,8 +130,13 @@ class WriteStore(Protocol):
         """Where the tables of the partition stand; None: nothing stored yet."""
         ...
 
+    async def projection_version(self) -> int | None:
+        """Which projection the rows are of (`projections.rows.PROJECTION_VERSION`); None where nothing stands yet."""
+        ...
+
     async def apply(self, batch: Batch) -> None:
-        """Write the batch. Raises StalePosition when the tables do not stand at `batch.start` (another projector was faster)."""
+        """Write the batch. Raises StalePosition when the tables do not stand at `batch.start` (another projector was
+        faster), and OtherProjection when another release made them."""
         ...
 
     async def apply_pending(self, partition: int, start: int, end: int, rows: Sequence[PendingRow]) -> None:

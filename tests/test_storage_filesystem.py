@@ -11,7 +11,7 @@ import pytest
 
 from projections.filesystem import FilesystemStore
 from projections.sqlite_tables import SqliteTables
-from schemas.errors import StoreAway, StoreRefused
+from schemas.errors import OtherProjection, StoreAway, StoreRefused
 from tests.contract.cases import whole_log
 from tests.contract.store_reads import ReadContract
 from tests.contract.store_tables import SharedContract, TablesContract
@@ -178,3 +178,30 @@ async def test_a_rebuild_leaves_two_files(store: FilesystemStore) -> None:
     assert not await store.drop_old()
     await store.close()
     assert [file.name for file in sorted(store.folder.iterdir())] == ["current", "lock", "tables-new.sqlite3"]
+
+
+async def test_only_the_release_that_made_the_tables_writes_to_them(store: FilesystemStore) -> None:
+    """Rows, positions and waiting commands stand still for any other."""
+    log, _ = whole_log("SUCCESS", "SUCCESS")
+    await feed(store, log, cuts=[log.records[0][:3]])
+    await store.apply_pending(0, 0, 1, [])
+    raw = sqlite3.connect(store.folder / "tables-1.sqlite3", isolation_level=None)
+    raw.execute("update positions set projection = 1")
+    raw.close()
+    with pytest.raises(OtherProjection, match="workflow rebuild"):
+        await feed(store, log)
+    with pytest.raises(OtherProjection):
+        await store.apply_pending(0, 1, 2, [])
+    assert await store.positions() == {("e", 0): 3, ("t", 0): 1}
+
+
+async def test_a_file_of_the_first_version_is_brought_to_this_one(store: FilesystemStore) -> None:
+    """It does not say which projection it holds: the first one."""
+    log, _ = whole_log("SUCCESS")
+    await feed(store, log)
+    raw = sqlite3.connect(store.folder / "tables-1.sqlite3", isolation_level=None)
+    raw.execute("alter table positions drop column projection")
+    raw.execute("pragma user_version = 1")
+    raw.close()
+    await store.migrate()
+    assert await store.projection_version() == 1001

@@ -13,7 +13,7 @@ import pytest
 from projections import postgres_admin
 from projections.fold import PartitionFold
 from projections.postgres import PostgresStore
-from schemas.errors import StoreAway, StoreRefused
+from schemas.errors import OtherProjection, StoreAway, StoreRefused
 from schemas.store import RunFilter
 from tests.contract.cases import pending, whole_log
 from tests.contract.store_reads import ReadContract
@@ -121,10 +121,45 @@ async def test_migrations_run_once(
 async def test_tables_of_a_newer_program_are_refused(
     store: PostgresStore, raw: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    """An older program does not touch tables that it does not know."""
-    await raw.execute("insert into migrations (number) values (9999)")
+    """An older program does not touch tables that it does not know, and is served by those that it can read."""
+    newest = postgres_admin.migrations()[-1][0]
+    await raw.execute("insert into migrations (number, readable_from) values (9999, $1)", newest)
+    await store.migrate()
+    await raw.execute("update migrations set readable_from = 9999 where number = 9999")
     with pytest.raises(StoreRefused, match="9999"):
         await store.migrate()
+
+
+async def test_tables_of_the_first_version_are_brought_to_this_one(
+    store: PostgresStore, raw: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """They do not say who can read them, nor which projection they hold; what stands in them is of the first one."""
+    await raw.execute("drop schema workflow cascade; create schema workflow; set search_path to workflow")
+    await raw.execute("create table migrations (number int primary key, applied_at timestamptz not null default now())")
+    await raw.execute(postgres_admin.migrations()[0][1])
+    await raw.execute("insert into migrations (number) values (1)")
+    await raw.execute("insert into positions (topic, partition, position) values ('e', 0, 7)")
+    await store.migrate()
+    assert await store.projection_version() == 1001
+    assert await store.positions() == {("e", 0): 7}
+
+
+async def test_only_the_release_that_made_the_tables_writes_to_them(
+    store: PostgresStore, raw: asyncpg.Connection[asyncpg.Record], postgres_dsn: str
+) -> None:
+    """Rows, positions and waiting commands stand still for any other, small batches and large ones."""
+    log, _ = whole_log("SUCCESS", "SUCCESS")
+    await feed(store, log, cuts=[log.records[0][:3]])
+    await store.apply_pending(0, 0, 1, [])
+    await raw.execute("update positions set projection = 999001")
+    copies = PostgresStore(postgres_dsn, small_events=0)
+    for each in (store, copies):
+        with pytest.raises(OtherProjection, match="999001"):
+            await feed(each, log)
+        with pytest.raises(OtherProjection, match="workflow rebuild"):
+            await each.apply_pending(0, 1, 2, [])
+    await copies.close()
+    assert await store.positions() == {("e", 0): 3, ("t", 0): 1}
 
 
 async def test_before_the_first_migration_it_is_away(postgres_dsn: str) -> None:

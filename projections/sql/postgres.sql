@@ -13,20 +13,24 @@ select partition, position, epoch, digest, cluster_id from positions where topic
 select topic, partition, position from positions where position > 0
 
 -- name: first_position
-insert into positions (topic, partition, position) values ($1, $2, 0) on conflict do nothing
+insert into positions (topic, partition, position, projection) values ($1, $2, 0, {projection}) on conflict do nothing
 
 -- name: advance
 update positions set position = $3, epoch = $4, digest = $5, cluster_id = $6
-where topic = 'e' and partition = $1 and position = $2
+where topic = 'e' and partition = $1 and position = $2 and projection = {projection}
 
 -- name: advance_commands
-update positions set position = $3 where topic = 't' and partition = $1 and position = $2
+update positions set position = $3
+where topic = 't' and partition = $1 and position = $2 and projection = {projection}
 
 -- name: lock_partition
 select from positions where topic = 'e' and partition = $1 for update
 
 -- name: position
-select position from positions where topic = $1 and partition = $2
+select position, projection from positions where topic = $1 and partition = $2
+
+-- name: projection
+select max(projection) from positions
 
 -- A whole small batch in one statement. Everything hangs on `moved`, the fence. One row comes back: 1, or 0 when the
 -- tables stand elsewhere and nothing was written; a division by zero undoes it all when commands did not move or a run
@@ -34,11 +38,11 @@ select position from positions where topic = $1 and partition = $2
 -- name: apply_small
 with moved as (
     update positions set position = $3, epoch = $4, digest = $5, cluster_id = $6
-    where topic = 'e' and partition = $1 and position = $2
+    where topic = 'e' and partition = $1 and position = $2 and projection = {projection}
     returning 1
 ), commands as (
     update positions set position = $8
-    where topic = 't' and partition = $1 and position = $7 and exists (select from moved)
+    where topic = 't' and partition = $1 and position = $7 and projection = {projection} and exists (select from moved)
     returning 1
 ), facts as (
     insert into history (run_id, seq, type, log_offset, at_ms, value)
@@ -214,80 +218,15 @@ from granted where grantee <> owner
 -- name: set_migrated
 insert into migrations (number) values ($1)
 
+-- name: set_readable_from
+update migrations set readable_from = $1 where number = (select max(number) from migrations)
+
+-- Tables of the first versions do not say who can read them.
+-- name: version
+select max(number), max((to_jsonb(applied) ->> 'readable_from')::int) from migrations as applied
+
 -- name: lock_positions
 lock table positions in exclusive mode
 
 -- name: stay_in_transaction
 set local idle_in_transaction_session_timeout = 0
-
--- The board of a rebuild; `board` stands for its schema.
--- name: board_table
-create table if not exists board.rebuild (number int primary key default 1 check (number = 1), document text not null)
-
--- name: board
-select document from board.rebuild
-
--- name: lock_board
-lock table board.rebuild in share row exclusive mode
-
--- name: board_and_time
-select (select document from board.rebuild), extract(epoch from clock_timestamp())::float8
-
--- name: write_board
-insert into board.rebuild (document) values ($1) on conflict (number) do update set document = excluded.document
-
--- What a set that is being filled goes without, each as what makes it and what takes it away.
--- name: unneeded
-select format('alter table %I add constraint %I %s', relname, conname, pg_get_constraintdef(pg_constraint.oid)) as make,
-    format('alter table %I drop constraint %I', relname, conname) as take
-from pg_constraint join pg_class on pg_class.oid = conrelid
-where connamespace = to_regnamespace($1) and contype = 'p' and relname = 'history'
-union all
-select pg_get_indexdef(indexrelid), format('drop index %I', relname)
-from pg_index join pg_class on pg_class.oid = indexrelid
-where relnamespace = to_regnamespace($1) and not indisunique and relname <> 'runs_unfinished'
-
--- name: unbuilt_table
-create table if not exists unbuilt (make text not null)
-
--- name: put_unbuilt
-insert into unbuilt (make) values ($1)
-
--- name: describe
-select obj_description(to_regnamespace($1), 'pg_namespace') as said, to_regnamespace($1) is not null as there
-
--- name: sets
-select nspname from pg_namespace where starts_with(nspname, $1 || '_second') or nspname = $1 || '_old'
-
--- Few rows of two whole sets come back: any join will do, and the tables were never analysed.
--- name: join_as_you_like
-set local enable_seqscan = on; set local enable_hashjoin = on; set local enable_mergejoin = on; set local work_mem = '64MB'
-
--- Two sets side by side, for the queries that follow: $1 the partitions, $2 the version of the fold, $3 how a refusal begins.
--- name: differing
-with old_history as (
-    select run_id, count(*) as events, bit_xor(hash_record_extended(row(seq, type, log_offset, at_ms, value), 0)) as facts
-    from old.history group by run_id
-), new_history as (
-    select run_id, count(*) as events, bit_xor(hash_record_extended(row(seq, type, log_offset, at_ms, value), 0)) as facts
-    from new.history group by run_id
-), o as (
-    select runs.*, starts_with(coalesce(set_aside, ''), $3) as refused, events, facts
-    from old.runs left join old_history using (run_id) where partition = any($1::int[])
-), n as (
-    select runs.*, events, facts
-    from new.runs left join new_history using (run_id) where partition = any($1::int[])
-), side_by_side as (
-    select coalesce(o.run_id, n.run_id) as run_id, o.run_id is null as missing, n.run_id is null as extra,
-        {chain} and o.events is not distinct from n.events and o.facts is not distinct from n.facts
-        and (o.state_version is distinct from $2 or {state}) and (o.refused or {shown}) as same
-    from o full join n on o.run_id = n.run_id
-)
-
--- name: count_differences
-select count(*) filter (where same), count(*) filter (where not (same or missing or extra)),
-    count(*) filter (where missing), count(*) filter (where extra)
-from side_by_side
-
--- name: first_differences
-select run_id from side_by_side where missing or extra or not same limit $4

@@ -8,17 +8,21 @@ select partition, position, epoch, digest, cluster_id from positions where topic
 select topic, partition, position from positions where position > 0
 
 -- name: first_position
-insert into positions (topic, partition, position) values (?, ?, 0) on conflict do nothing
+insert into positions (topic, partition, position, projection) values (?, ?, 0, {projection}) on conflict do nothing
 
 -- name: advance
 update positions set position = ?, epoch = ?, digest = ?, cluster_id = ?
-where topic = 'e' and partition = ? and position = ?
+where topic = 'e' and partition = ? and position = ? and projection = {projection}
 
 -- name: advance_commands
-update positions set position = ? where topic = 't' and partition = ? and position = ?
+update positions set position = ?
+where topic = 't' and partition = ? and position = ? and projection = {projection}
 
 -- name: position
-select position from positions where topic = ? and partition = ?
+select position, projection from positions where topic = ? and partition = ?
+
+-- name: projection
+select max(projection) from positions
 
 -- name: insert_run
 insert into runs (

@@ -7,6 +7,7 @@ create table if not exists positions (
     epoch integer not null default 0,
     digest text,
     cluster_id text not null default '',
+    projection integer not null default 1001,
     primary key (topic, partition)
 ) strict, without rowid;
 create table if not exists runs (
@@ -66,5 +67,5 @@ union all
 select run_id, partition, 't', log_offset + 1, 0, null,
     workflow_id, version, 'PENDING', payload, '{}', null, '[]', created_at, created_us, null, null
 from pending;
-pragma user_version = 1;
+pragma user_version = 2;
 commit;
