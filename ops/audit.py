@@ -17,6 +17,7 @@ from ops.client import CommandFailed, Exit
 from ops.options import data_option, home_option
 from projections.compare import Difference
 from projections.progress import Progress
+from projections.rebuild import RebuildCancelled, RebuildFailed, RebuildOfAnother
 from projections.stores import open_store
 from projections.tables import Tables
 from projections.verify import verify as verify_tables
@@ -83,8 +84,8 @@ def run_on_tables(home: Path | None, work: Callable[[Settings, Tables, LogReader
             return runner.run(opened())
     except (BrokerAway, StoreAway) as away:
         raise CommandFailed(away.message, Exit.SERVER_AWAY) from away
-    except LogMismatch as mismatch:
-        raise CommandFailed(mismatch.message, Exit.ENDED_BADLY) from mismatch
+    except (LogMismatch, RebuildFailed, RebuildCancelled, RebuildOfAnother) as ended:
+        raise CommandFailed(ended.message, Exit.ENDED_BADLY) from ended
 
 
 async def _verify(settings: Settings, store: Tables, reader: LogReader) -> Report:

@@ -52,14 +52,16 @@ Report = dict[str, Any]
     help="Processes that share the partitions. Left out: one for each processor, at most one for each partition.",
 )
 @click.option("--join", hidden=True, help="Take part in the rebuild of this id, and say nothing.")
+@click.option("--nice", hidden=True, default=0, help="Step back behind other processes by so much.")
 @data_option
-def rebuild(home: Path | None, projection: str, parallel: int | None, join: str | None, output: str) -> int:  # noqa: ARG001
+def rebuild(home: Path | None, projection: str, parallel: int | None, join: str | None, nice: int, output: str) -> int:  # noqa: ARG001
     """Make the read tables anew from the log, beside the ones that serve, and let them take over.
 
     What differed before is shown. The platform may run meanwhile. Where a rebuild runs or was broken off, this goes on
     with it: on other hosts, too. The tables that were replaced stay until `workflow projections drop-old`.
     """
     calm_collector()
+    os.nice(nice)
     if join is not None:
         return run_on_tables(home, lambda settings, store, reader: _join(settings, store, reader, join))
     report = run_on_tables(home, lambda settings, store, reader: _rebuild(settings, store, reader, parallel))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from api.ports import Component, ReadyReport
+from api.probes_server import serve_probes
 from ops.member import run_member
+from ops.rebuilding import Rebuilding
 from ops.roles import until_there
 from projections.projector import Projector
 from projections.stores import open_store
+from projections.tables import Tables
 from schemas.settings import Settings
 from streams.kafka import LogReader
 from streams.topics import ensure_topics
 
-LAG_S_MAX = 10.0
+log = logging.getLogger(__name__)
 
 
 async def projector(settings: Settings, stop: asyncio.Event) -> int:
@@ -25,22 +29,56 @@ async def projector(settings: Settings, stop: asyncio.Event) -> int:
         await until_there(store.migrate, stop, "the tables are not there yet")
         if stop.is_set():
             return 0
-        one = Projector(settings, store, reader)
+        rebuilding = Rebuilding(settings, store)
+        beside = asyncio.ensure_future(rebuilding.run())
+        beside.add_done_callback(_tell_end)
         try:
-            return await run_member(
-                settings,
-                one,
-                group=settings.workflow_projector_group,
-                reader=reader,
-                excused=one.excused,
-                report=lambda: _report(one, stop),
-                leave=stop,
-            )
+            await _until_ours(settings, rebuilding, stop)
+            return 0 if stop.is_set() else await _project(settings, store, reader, stop)
         finally:
-            await one.close()
+            beside.cancel()
+            await asyncio.wait({beside})
     finally:
         await reader.close()
         await store.close()
+
+
+async def _until_ours(settings: Settings, rebuilding: Rebuilding, stop: asyncio.Event) -> None:
+    """Wait for tables that this release may write to. /ready says "starting": a deployment that goes step by step leaves the
+    projectors of the release before in place until then."""
+    probes = await serve_probes(
+        settings.workflow_health_host, settings.workflow_health_port, lambda: _waiting(rebuilding, stop)
+    )
+    try:
+        await rebuilding.until_ours(stop)
+    finally:
+        await probes.stop()
+
+
+def _tell_end(beside: asyncio.Task[None]) -> None:
+    if not beside.cancelled() and (error := beside.exception()) is not None:
+        log.critical("nothing is done for rebuilds any more", exc_info=error)
+
+
+def _waiting(rebuilding: Rebuilding, stop: asyncio.Event) -> ReadyReport:
+    status = "draining" if stop.is_set() else "starting"
+    return ReadyReport(False, status, {"projection": Component("degraded", rebuilding.waits or "")})
+
+
+async def _project(settings: Settings, store: Tables, reader: LogReader, stop: asyncio.Event) -> int:
+    one = Projector(settings, store, reader)
+    try:
+        return await run_member(
+            settings,
+            one,
+            group=settings.workflow_projector_group,
+            reader=reader,
+            excused=one.excused,
+            report=lambda: _report(one, stop),
+            leave=stop,
+        )
+    finally:
+        await one.close()
 
 
 def _report(one: Projector, stop: asyncio.Event) -> ReadyReport:

@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     workflow_step_timeout_s: float = Field(30.0, gt=0, description="default timeout of one webhook attempt")
     workflow_secrets_dir: str = ""
     workflow_projector_batch_max: int = Field(20_000, ge=1)
+    workflow_rebuild_helps: bool = Field(True, description="whether a projector lends a process to each rebuild")
     workflow_command_retention_days: float = Field(7.0, ge=0)
 
     workflow_body_bytes_max: int = Field(900_000, ge=1024)
