@@ -24,7 +24,7 @@ from api.ports import Deps
 from api.reads import Waiting
 from api.recent import RecentStarts
 from api.responses import Problem
-from api.routes import docs, keys, probes, problem_pages, runs, trigger, workflows
+from api.routes import docs, keys, probes, problem_pages, projections, runs, trigger, workflows
 from api.routing import Api, plain
 from api.scopes import scope_of
 from api.starts import ID_RULE
@@ -80,6 +80,7 @@ def build_app(deps: Deps) -> FastAPI:
         workflows.router,
         keys.writing,
         keys.router,
+        projections.router,
         docs.router,
         probes.router,
         problem_pages.router,

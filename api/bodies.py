@@ -219,6 +219,61 @@ class KeyPage(_Body):
     next_cursor: str | None
 
 
+class DifferenceBody(_Body):
+    """Where the old tables said something else than the log."""
+
+    run: str = Field(description="a run's id, or `partition N`")
+    column: str
+    stored: str = Field(description="what the old tables said")
+    folded: str = Field(description="what the log says")
+
+
+class ComparisonBody(_Body):
+    """Runs of the old tables and of the new ones, compared at equal positions."""
+
+    equal: int
+    differing: int
+    missing: int = Field(description="runs that the old tables did not have")
+    extra: int = Field(description="runs that the log does not have")
+    differences: list[DifferenceBody] = Field(description="the first ones")
+
+
+class RebuildBody(_Body):
+    """A rebuild of the read tables."""
+
+    id: str
+    phase: Literal["preparing", "folding", "comparing", "levelling", "swapping", "done", "failed", "cancelled"]
+    by: str = Field(description="who began it")
+    version: int = Field(description="of the projection that it makes")
+    started_at: str = Instant
+    folded_at: str | None = Field(description="when all events had been folded for the first time")
+    ended_at: str | None
+    events: int = Field(description="events that the new tables hold")
+    total: int = Field(description="events that they are to hold")
+    events_per_s: int
+    eta_s: float | None = Field(description="seconds until all events are folded; null where it cannot be told")
+    workers: int = Field(description="processes that work on it now")
+    report: ComparisonBody | None
+    error: str | None
+
+
+class ProjectionBody(_Body):
+    """A projection: read tables that are folded from the log."""
+
+    name: str
+    version: int | None = Field(description="of the projection that the tables hold; null where nothing stands in them")
+    code_version: int = Field(description="of the projection that this release makes")
+    state: Literal["live", "rebuilding", "other version"]
+    behind: int = Field(description="events of the log that the tables do not hold yet")
+    rebuild: RebuildBody | None = Field(description="the last one")
+
+
+class ProjectionList(_Body):
+    """All projections."""
+
+    items: list[ProjectionBody]
+
+
 class HealthBody(_Body):
     """The process and its event loop."""
 

@@ -121,6 +121,19 @@ class KeysOff(RequestRefused):
     `workflow keys`."""
 
 
+class ProjectionUnknown(RequestRefused):
+    """There is no projection {name!r}; there is {known}."""
+
+
+class NoRebuild(RequestRefused):
+    """No rebuild of the projection {name!r} runs."""
+
+
+class NoSharedTables(RequestRefused):
+    """There are no tables that processes share (STORAGE_BACKEND=memory): each process folds the log when it starts. Start it
+    again in place of a rebuild."""
+
+
 class IdempotencyKeyReused(RequestRefused):
     """The Idempotency-Key names run {run_id!r}, which was started with another {field}. Take a new key for another start."""
 

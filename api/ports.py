@@ -115,10 +115,26 @@ class ReadyReport:
     components: dict[str, Component]
 
 
+class SharedProjection(Protocol):
+    """The read tables, where processes share them. Each call raises StoreAway and BrokerAway."""
+
+    async def overview(self) -> dict[str, Any]:
+        """How far they are, and their last rebuild."""
+        ...
+
+    async def rebuild(self, by: str) -> dict[str, Any]:
+        """Have them rebuilt; the rebuild that runs now. Raises RebuildOfAnother while that of a newer release runs."""
+        ...
+
+    async def cancel(self) -> dict[str, Any] | None:
+        """End the rebuild that runs; None when there is none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Deps:
     """Everything that the app is made of. `clock`: seconds since 1970; `ids`: a new run id at each call; `keys`: with
-    WORKFLOW_AUTH=keys alone."""
+    WORKFLOW_AUTH=keys alone; `projection`: None where every process has tables of its own."""
 
     settings: Settings
     store: ReadStore
@@ -128,3 +144,4 @@ class Deps:
     clock: Callable[[], float]
     ids: Callable[[], str]
     keys: ApiKeys | None = None
+    projection: SharedProjection | None = None

@@ -94,6 +94,34 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "It was never defined here, or the id is misspelt.",
         "GET /api/v1/workflows lists them; POST /api/v1/workflows defines one.",
     ),
+    "projection_unknown": ProblemType(
+        404,
+        "No such projection",
+        "There is no projection of this name.",
+        "A misspelt name.",
+        "GET /api/v1/projections lists them.",
+    ),
+    "no_rebuild": ProblemType(
+        409,
+        "No rebuild runs",
+        "There is nothing to cancel.",
+        "The rebuild has ended, or none was begun.",
+        "GET /api/v1/projections shows the last one.",
+    ),
+    "no_shared_tables": ProblemType(
+        409,
+        "No shared tables",
+        "The platform keeps its read tables in the memory of each process.",
+        "STORAGE_BACKEND is `memory`.",
+        "Start the process again: it folds the log anew. Or choose another store.",
+    ),
+    "rebuild_of_another": ProblemType(
+        409,
+        "Another release rebuilds",
+        "A rebuild runs that makes the projection of a newer release.",
+        "A deployment is under way.",
+        "Wait for it, or cancel it: POST /api/v1/projections/runs/cancel.",
+    ),
     "run_unknown": ProblemType(
         404,
         "No such run",
@@ -295,6 +323,17 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "Store refused",
         "The tables do not take what the log says.",
         "If they were changed by hand, run `workflow rebuild`.",
+    ),
+    "other_projection": _elsewhere(
+        "Another projection",
+        "The tables were made by another release: only that one may write to them.",
+        "Projectors of a newer release make them anew by themselves; GET /api/v1/projections shows how far they are.",
+    ),
+    "rebuild_failed": _elsewhere(
+        "Rebuild failed", "The log cannot be folded into new tables.", "Do what the message says, and begin it again."
+    ),
+    "rebuild_cancelled": _elsewhere(
+        "Rebuild cancelled", "Somebody ended the rebuild.", "Begin it again if it is still wanted."
     ),
     "not_co_partitioned": _elsewhere(
         "Partitions split", "A worker was given commands without their events.", "Run one version in the whole group."

@@ -105,6 +105,9 @@ def caller_of(request: Request) -> str | None:
     return None if key is None else key.name
 
 
+Caller = Annotated[str | None, Depends(caller_of)]
+
+
 def refuse_unknown(request: Request, known: frozenset[str]) -> None:
     """Raise ParameterInvalid for each query parameter that is not known, or is given twice."""
     names = [name for name, _ in request.query_params.multi_items()]

@@ -19,7 +19,11 @@ OPERATIONS: Final[Mapping[str, Scope | None]] = {
     "workflows_get": "read",
     # defining
     "workflows_define": "define",
-    # steering runs and projections: "operate"
+    "projections_list": "read",
+    "projections_get": "read",
+    # steering
+    "projections_rebuild": "operate",
+    "projections_cancel": "operate",
     # keys
     "keys_list": "admin",
     "keys_create": "admin",

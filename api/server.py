@@ -14,8 +14,9 @@ from api.health import ApiHealth
 from api.http_server import HttpServer, bind
 from api.ids import new_id
 from api.ports import Deps
+from projections.overview import SharedProjection
+from projections.tables import Tables
 from schemas.settings import Settings
-from schemas.store import ReadStore
 from streams.catalog_reader import CatalogReader
 from streams.folding import FoldedTopic
 from streams.kafka import LogReader
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 async def serve(
     settings: Settings,
-    store: ReadStore,
+    store: Tables,
     stop: asyncio.Event,
     *,
     prepared: asyncio.Event | None = None,
@@ -54,7 +55,8 @@ async def serve(
             prepared=prepared,
             stop=stop,
         )
-        app = build_app(Deps(settings, store, catalog, sender, health, time.time, new_id, keys))
+        projection = None if settings.storage_backend == "memory" else SharedProjection(settings, store, reader)
+        app = build_app(Deps(settings, store, catalog, sender, health, time.time, new_id, keys, projection))
         server = HttpServer(app, socket, grace_s=settings.workflow_stop_grace_s)
         sender.start()
         for topic in topics:

@@ -1,15 +1,39 @@
-"""A projection as people look at it: how far it is, its rebuild, what it has set aside."""
+"""A projection as people look at it: how far it is, its rebuild; and what they do with it from afar."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from projections import rebuild
 from projections.board import PROJECTION, Rebuild
+from projections.progress import Progress
 from projections.rows import PROJECTION_VERSION
 from projections.tables import Tables
 from schemas.ports import TP, Reader
 from schemas.settings import Settings
+
+
+class SharedProjection:
+    """The projection in tables that processes share. Each call raises StoreAway and BrokerAway."""
+
+    def __init__(self, settings: Settings, store: Tables, reader: Reader) -> None:
+        self._settings, self._store, self._reader = settings, store, reader
+
+    async def overview(self) -> dict[str, Any]:
+        """As `overview` says."""
+        return await overview(self._settings, self._store, self._reader)
+
+    async def rebuild(self, by: str) -> dict[str, Any]:
+        """Have it rebuilt; the rebuild that runs now. Raises RebuildOfAnother."""
+        return rebuild_view(await rebuild.request(self._store, by))
+
+    async def cancel(self) -> dict[str, Any] | None:
+        """End the rebuild that runs; None when there is none."""
+        cancelled = await rebuild.cancel(self._store)
+        return None if cancelled is None else rebuild_view(cancelled)
 
 
 async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[str, Any]:
@@ -17,51 +41,52 @@ async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[st
     `state`: "live", "rebuilding", or "other version" where the tables are not those of this program."""
     tps = [TP(settings.topics.events, number) for number in range(settings.workflow_partitions)]
     ends, stands = await reader.end_offsets(tps), await store.positions()
-    rebuild, version = await store.board().read(), await store.projection_version()
-    running = rebuild is not None and not rebuild.ended
+    last, version = await store.board().read(), await store.projection_version()
+    running = last is not None and not last.ended
     return {
         "name": PROJECTION,
         "version": version,
         "code_version": PROJECTION_VERSION,
-        "state": "rebuilding" if running else "live" if version == PROJECTION_VERSION else "other version",
+        "state": "rebuilding" if running else "live" if version in (None, PROJECTION_VERSION) else "other version",
         "behind": sum(max(0, end - stands.get(("e", tp.partition), 0)) for tp, end in ends.items()),
-        "rebuild": None if rebuild is None else rebuild_view(rebuild),
+        "rebuild": None if last is None else rebuild_view(last),
     }
 
 
-def rebuild_view(rebuild: Rebuild) -> dict[str, Any]:
-    """A rebuild for people: phase, numbers, report. `events_per_s` until all was folded for the first time."""
-    folded = rebuild.events if rebuild.folded_s else rebuild.done
+def rebuild_view(one: Rebuild, now_s: float | None = None) -> dict[str, Any]:
+    """A rebuild for people: phase, numbers, report. `events_per_s`: until all was folded for the first time, and `eta_s`:
+    until then; None where it cannot be told."""
+    folded_s = (one.folded_s or one.ended_s or now_s or time.time()) - one.started_s
+    progress = Progress(one.events if one.folded_s else one.done, one.total, max(0.0, folded_s))
+    owners = {part.claim.owner for part in one.parts if part.claim} | ({one.one.owner} if one.one else set())
     return {
-        "id": rebuild.id,
-        "phase": rebuild.phase,
-        "by": rebuild.by,
-        "version": rebuild.version,
-        "started_at": _time(rebuild.started_s),
-        "folded_at": _time(rebuild.folded_s),
-        "ended_at": _time(rebuild.ended_s),
-        "events": rebuild.done,
-        "total": rebuild.total,
-        "folded": folded,
-        "workers": len(
-            {part.claim.owner for part in rebuild.parts if part.claim} | ({rebuild.one.owner} if rebuild.one else set())
-        ),
-        "report": None
-        if rebuild.report is None
-        else {
-            "equal": rebuild.report.equal,
-            "differing": rebuild.report.differing,
-            "missing": rebuild.report.missing,
-            "extra": rebuild.report.extra,
-            "differences": [each._asdict() for each in rebuild.report.differences],
-        },
-        "error": rebuild.error,
+        "id": one.id,
+        "phase": one.phase,
+        "by": one.by,
+        "version": one.version,
+        "started_at": _time(one.started_s),
+        "folded_at": _time(one.folded_s),
+        "ended_at": _time(one.ended_s),
+        "events": one.done,
+        "total": one.total,
+        "events_per_s": round(progress.events_per_s),
+        "eta_s": _rounded(progress.eta_s) if one.phase == "folding" else None,
+        "workers": len(owners),
+        "report": None if one.report is None else _report(one),
+        "error": one.error,
     }
+
+
+def _report(one: Rebuild) -> dict[str, Any]:
+    assert one.report is not None
+    return {**asdict(one.report), "differences": [each._asdict() for each in one.report.differences]}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def _time(at_s: float | None) -> str | None:
-    return (
-        None
-        if at_s is None
-        else datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+    if at_s is None:
+        return None
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

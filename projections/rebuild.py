@@ -79,13 +79,20 @@ async def rebuild(settings: Settings, store: Tables, reader: Reader, tell: Tell,
 
 
 async def request(store: Tables, by: str) -> Rebuild:
-    """Have the tables rebuilt by whoever works on it; the rebuild that runs, if there is one."""
+    """Have the tables rebuilt by whoever works on it; the rebuild that runs, if there is one. Raises RebuildOfAnother."""
     token = secrets.token_hex(4)
 
     def write(old: Rebuild | None, now_s: float) -> tuple[Rebuild | None, Rebuild]:
         return board.begin(old, Rebuild(token, "preparing", by, PROJECTION_VERSION, now_s))
 
-    return await store.board().change(write)
+    return _of_ours(await store.board().change(write))
+
+
+def _of_ours(rebuild: Rebuild) -> Rebuild:
+    """Raises RebuildOfAnother for what this release would fold in another way."""
+    if rebuild.version != PROJECTION_VERSION:
+        raise RebuildOfAnother(id=rebuild.id, found=rebuild.version, wanted=PROJECTION_VERSION)
+    return rebuild
 
 
 async def cancel(store: Tables) -> Rebuild | None:
@@ -151,9 +158,7 @@ class _Worker:
             rebuild = await self._board.read()
             if rebuild is None or rebuild.id != self._id:
                 raise RebuildCancelled(id=self._id)
-            if rebuild.version != PROJECTION_VERSION:
-                raise RebuildOfAnother(id=rebuild.id, found=rebuild.version, wanted=PROJECTION_VERSION)
-            self._say(rebuild)
+            self._say(_of_ours(rebuild))
             if rebuild.ended:
                 return rebuild
             worked = await self._part(rebuild)

@@ -17,16 +17,19 @@ from api.app import build_app
 from api.ports import Component, Deps, Outgoing, ReadyReport
 from projections.fold import PartitionFold
 from projections.memory import MemoryStore
+from projections.overview import SharedProjection
 from schemas.catalog import Catalog, Defined
 from schemas.identity import home
 from schemas.keys import Token
 from schemas.position import Position
 from schemas.settings import Settings
 from schemas.store import PendingRow
+from tests.fake_log import FakeTopics
 from tests.histories import BASE_S, Log, LogRecord, Story, definition
 from tests.keyring import KeyRing
 
 PARTITIONS = 4
+CLUSTER = "test"
 
 
 class Commands:
@@ -114,7 +117,9 @@ class World:
 
     def __post_init__(self) -> None:
         numbers = count(1)
-        self.folds = [PartitionFold(n, PARTITIONS, "test") for n in range(PARTITIONS)]
+        self.topics = FakeTopics(self.settings, self.log, cluster=CLUSTER)
+        shared = SharedProjection(self.settings, self.store, self.topics)
+        self.folds = [PartitionFold(n, PARTITIONS, CLUSTER) for n in range(PARTITIONS)]
         self.app: FastAPI = build_app(
             Deps(
                 self.settings,
@@ -125,6 +130,7 @@ class World:
                 lambda: BASE_S,
                 lambda: f"run-{next(numbers)}",
                 self.keys if self.settings.workflow_auth == "keys" else None,
+                shared if self.settings.storage_backend != "memory" else None,
             )
         )
         for partition in range(PARTITIONS):
