@@ -1,4 +1,5 @@
-"""Builds that break one promise each, for `python -m tests.harness.child`; the history checker must find what comes of it."""
+"""Builds that break one promise each, for `python -m tests.harness.child`; the history checker must find what comes of it.
+And one that breaks none, but is another release."""
 
 from __future__ import annotations
 
@@ -95,6 +96,13 @@ def hashed_after_writing_it_anew() -> None:
     identity.digest = other
 
 
+def the_release_before() -> None:
+    """Its projection is another one than ours."""
+    from projections import rows
+
+    rows.PROJECTION_VERSION -= 1  # type: ignore[misc]
+
+
 BUILDS: Final[dict[str, Callable[[], None]]] = {
     build.__name__: build
     for build in (
@@ -105,6 +113,7 @@ BUILDS: Final[dict[str, Callable[[], None]]] = {
         position_outside_the_transaction,
         another_key_for_each_attempt,
         hashed_after_writing_it_anew,
+        the_release_before,
     )
 }
 
