@@ -45,7 +45,10 @@ class PostgresBoard:
             if not isinstance(away.__cause__, InsufficientPrivilegeError):
                 raise
             owner = (await self._db.fetch(SQL["owner"], self._db.schema))[0][0]
-            raise StoreAway(reason=f"its tables belong to the user {owner}, who alone may rebuild them") from away
+            reason = (
+                f"its tables belong to the user {owner}; `workflow grants` prints what others need to ask for a rebuild"
+            )
+            raise StoreAway(reason=reason) from away
 
     async def _made_and_changed(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
         try:

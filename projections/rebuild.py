@@ -106,8 +106,16 @@ async def cancel(store: Tables) -> Rebuild | None:
 
     cancelled = await store.board().change(write)
     if cancelled is not None:
-        await store.discard(cancelled.name)
+        await _discard(store, cancelled)
     return cancelled
+
+
+async def _discard(store: Tables, over: Rebuild) -> None:
+    """Throw its tables away. Who may not leaves that to the processes that work on it, and to the next rebuild."""
+    try:
+        await store.discard(over.name)
+    except StoreAway as away:
+        log.info("the tables of the rebuild %s stay until the next one: %s", over.id, away)
 
 
 def outcome(over: Rebuild) -> Rebuilt:
@@ -160,6 +168,8 @@ class _Worker:
                 raise RebuildCancelled(id=self._id)
             self._say(_of_ours(rebuild))
             if rebuild.ended:
+                if rebuild.phase == "cancelled":
+                    await _discard(self._store, rebuild)
                 return rebuild
             worked = await self._part(rebuild)
             if not worked:

@@ -20,4 +20,8 @@ grant select on workflow.positions, workflow.runs, workflow.history, workflow.pe
 grant insert on workflow.positions, workflow.runs, workflow.history, workflow.pending to :"projector";
 grant update on workflow.positions, workflow.runs to :"projector";
 grant delete on workflow.pending to :"projector";
+
+-- A rebuild is asked for, looked at and cancelled on its board; only the owner of the tables can carry it out.
+grant usage on schema workflow_board to :"api", :"projector";
+grant select, insert, update on workflow_board.rebuild to :"api", :"projector";
 commit;

@@ -15,7 +15,7 @@ from ops import cli
 from ops.client import Exit
 from projections.postgres import PostgresStore
 from projections.progress import Progress
-from projections.rebuild import rebuild
+from projections.rebuild import cancel, rebuild, request, work
 from schemas.errors import StoreAway
 from schemas.settings import Settings
 from tests.fake_log import FakeTopics
@@ -32,7 +32,7 @@ PRIVILEGES = """
 select role, relname, privilege_type
 from unnest($1::text[]) as role, pg_class, unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'])
     as privilege_type
-where relnamespace = 'workflow'::regnamespace and relkind in ('r', 'v') and has_table_privilege(role, pg_class.oid, privilege_type)
+where relnamespace::regnamespace::text in ('workflow', 'workflow_board') and relkind in ('r', 'v') and has_table_privilege(role, pg_class.oid, privilege_type)
 """
 ACLS = """
 select relname::text, relacl::text from pg_class where relnamespace = 'workflow'::regnamespace and relkind in ('r', 'v')
@@ -78,6 +78,7 @@ def dsn_of(settings: Settings, user: str) -> str:
 async def migrated(settings: Settings, users: Mapping[str, str]) -> None:
     store = PostgresStore(dsn_of(settings, users["owner"]))
     await store.migrate()
+    await store.board().change(lambda rebuild, _: (rebuild, None))
     await store.close()
     await grant({role: users[role] for role in ROLES}, dsn_of(settings, users["owner"]))
 
@@ -108,6 +109,7 @@ async def test_who_may_do_what(settings: Settings, users: dict[str, str]) -> Non
         ("projector", "pending"): {"SELECT", "INSERT", "DELETE"},
         ("projector", "runs"): {"SELECT", "INSERT", "UPDATE"},
         ("projector", "positions"): {"SELECT", "INSERT", "UPDATE"},
+        **{(role, "rebuild"): {"SELECT", "INSERT", "UPDATE"} for role in ("api", "projector")},
     }
 
 
@@ -170,6 +172,7 @@ async def test_a_process_without_rights_waits_for_those_who_have_them(
         await store.migrate()
     owner = PostgresStore(dsn_of(settings, users["owner"]))
     await owner.migrate()
+    await owner.board().change(lambda rebuild, _: (rebuild, None))
     with pytest.raises(StoreAway, match=r"permission denied for schema workflow; .*`workflow grants`"):
         await store.migrate()
     await grant({role: users[role] for role in ROLES}, dsn_of(settings, users["owner"]))
@@ -182,6 +185,28 @@ async def test_a_process_without_rights_waits_for_those_who_have_them(
         await store.migrate()
     await store.close()
     await owner.close()
+
+
+async def test_a_rebuild_is_asked_for_by_the_api_and_done_by_the_owner(
+    settings: Settings, users: dict[str, str]
+) -> None:
+    """Who may not make tables may ask for new ones, look how far they are, and cancel."""
+    await migrated(settings, users)
+    log = random_log(8, runs=5)
+    told = Settings(workflow_partitions=log.partitions)
+    projector, api, owner = (PostgresStore(dsn_of(settings, users[role])) for role in ("projector", "api", "owner"))
+    await feed(projector, log)
+    cancelled = await request(api, "the API")
+    await (await owner.second(cancelled.name)).close()
+    assert (await cancel(api)) is not None
+    assert await owner.has(cancelled.name)
+    assert (await work(told, owner, FakeTopics(told, log), ignore, cancelled.id)).phase == "cancelled"
+    assert not await owner.has(cancelled.name)
+    asked = await request(api, "the API")
+    done = await work(told, owner, FakeTopics(told, log), ignore, asked.id)
+    assert (done.id != cancelled.id, done.phase, await projector.board().read()) == (True, "done", done)
+    for store in (projector, api, owner):
+        await store.close()
 
 
 async def test_tables_of_this_version_are_not_touched(settings: Settings, users: dict[str, str]) -> None:
