@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import urllib.error
@@ -53,6 +54,18 @@ class OwnPart:
                 return True
         except (OSError, urllib.error.URLError):
             return False
+
+    def makes_tables(self) -> str | None:
+        """How far it is with tables that are made anew before it works; None where it does not say that it makes any."""
+        try:
+            with urllib.request.urlopen(f"{self.address}/ready", timeout=PROBE_WITHIN_S):  # noqa: S310 - our own URL
+                return None
+        except urllib.error.HTTPError as unready:
+            with unready:
+                parts: dict[str, dict[str, str]] = json.loads(unready.read())["components"]
+            return parts["projection"]["detail"] if parts.keys() == {"projection"} else None
+        except (OSError, ValueError):
+            return None
 
 
 def command(role: str) -> list[str]:

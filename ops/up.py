@@ -26,6 +26,7 @@ from schemas.settings import Settings
 
 POLL_S: Final = 0.1
 OWN_READY_WITHIN_S: Final = 90.0
+TELL_S: Final = 5.0
 OWN_STOP_EXTRA_S: Final = 5.0
 TRIES_MAX: Final = 3
 PORT_MAX: Final = 65_535
@@ -200,11 +201,15 @@ class _Start:
         return port
 
     def _wait_for(self, part: OwnPart, started: float) -> None:
+        told = started
         while not part.ready():
             child = part.child
             if child.exit_code == BAD_SETTINGS or self._supervisor.deaths(part) >= TRIES_MAX:
                 raise ServerNotStarted(name=child.name, reason=tail(child.log, 1), log=child.log)
-            if time.monotonic() - started > OWN_READY_WITHIN_S:
+            if (now := time.monotonic()) - told > TELL_S and (makes := part.makes_tables()) is not None:
+                self._say(f"  {child.name}: {makes}")
+                started = told = now
+            if now - started > OWN_READY_WITHIN_S:
                 raise ServerNotStarted(
                     name=child.name,
                     reason=f"not ready within {OWN_READY_WITHIN_S:g} s ({tail(child.log)})",
