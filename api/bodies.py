@@ -265,7 +265,24 @@ class ProjectionBody(_Body):
     code_version: int = Field(description="of the projection that this release makes")
     state: Literal["live", "rebuilding", "other version"]
     behind: int = Field(description="events of the log that the tables do not hold yet")
+    quarantined: int = Field(description="runs that are set aside, because an event of theirs cannot be folded")
     rebuild: RebuildBody | None = Field(description="the last one")
+
+
+class QuarantinedRun(_Body):
+    """A run that the projection could not fold: it is shown as it was before, and its history goes on."""
+
+    run_id: str
+    partition: int
+    seq: int = Field(description="of the last event that it has")
+    reason: str
+
+
+class QuarantinePage(_Body):
+    """Runs that are set aside, by id."""
+
+    items: list[QuarantinedRun]
+    next_cursor: str | None
 
 
 class ProjectionList(_Body):

@@ -21,6 +21,7 @@ OPERATIONS: Final[Mapping[str, Scope | None]] = {
     "workflows_define": "define",
     "projections_list": "read",
     "projections_get": "read",
+    "projections_quarantine": "read",
     # steering
     "projections_rebuild": "operate",
     "projections_cancel": "operate",

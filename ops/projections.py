@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -28,8 +28,10 @@ from projections.board import PROJECTION
 from projections.overview import overview
 from projections.progress import Progress
 from projections.rebuild import Rebuilt, cancel, outcome, request, work
+from projections.retry import Retried, quarantined, retry
 from projections.tables import Tables
 from schemas.settings import Settings
+from schemas.store import SetAside
 from streams.kafka import LogReader
 from streams.secret_values import without_secrets
 
@@ -179,8 +181,17 @@ def list_projections(home: Path | None, output: str) -> None:
     if output == "json":
         click.echo(orjson.dumps([found]).decode())
     else:
-        names = ("name", "version", "behind", "state", "rebuild")
-        click.echo(tables.columns(names, [[found[name] for name in names]]))
+        names = ("name", "version", "behind", "quarantined", "state")
+        click.echo(
+            tables.columns((*names, "rebuild"), [[*(found[name] for name in names), _in_short(found["rebuild"])]])
+        )
+
+
+def _in_short(last: Report | None) -> str | None:
+    if last is None:
+        return None
+    ended = f", {last['ended_at']}" if last["ended_at"] else f", {last['events']} of {last['total']} events"
+    return f"{last['phase']}{ended}"
 
 
 @projections.command("cancel")
@@ -191,6 +202,54 @@ def cancel_rebuild(home: Path | None) -> None:
     if cancelled is None:
         raise CommandFailed("No rebuild runs.", Exit.NOT_FOUND)
     click.echo(f"The rebuild {cancelled.id} is cancelled and its tables are gone.")
+
+
+@projections.command("quarantine")
+@home_option
+@data_option
+def list_quarantine(home: Path | None, output: str) -> None:
+    """Runs that the tables set aside, because an event of theirs cannot be folded. Their histories go on."""
+    found = run_on_tables(home, lambda _settings, store, _reader: _quarantined(store))
+    if output == "json":
+        click.echo(orjson.dumps([each._asdict() for each in found]).decode())
+    elif found:
+        click.echo(tables.columns(SetAside._fields, found))
+    else:
+        click.echo("No run is set aside.")
+
+
+async def _quarantined(store: Tables) -> list[SetAside]:
+    return [each async for each in quarantined(store)]
+
+
+@projections.command("retry")
+@click.argument("run_ids", nargs=-1, metavar="[RUN_ID]...")
+@home_option
+@data_option
+def retry_runs(run_ids: tuple[str, ...], home: Path | None, output: str) -> int:
+    """Fold runs that are set aside again, from their histories, with this release. Left out: all of them.
+
+    Exit code 1 when a run stays set aside; its reason is shown.
+    """
+    found = run_on_tables(home, lambda _settings, store, _reader: _retried(store, run_ids))
+    still = [each for each in found if each.reason is not None]
+    if output == "json":
+        click.echo(orjson.dumps([each._asdict() for each in found]).decode())
+    else:
+        for each in still:
+            click.echo(f"{each.run_id} stays set aside: {each.reason}")
+        click.echo(f"Runs: {len(found) - len(still)} shown again, {len(still)} still set aside.")
+    return Exit.ENDED_BADLY if still else Exit.GOOD
+
+
+async def _retried(store: Tables, run_ids: Sequence[str]) -> list[Retried]:
+    found = []
+    for run_id in run_ids or [each.run_id for each in await _quarantined(store)]:
+        retried = await retry(store, run_id)
+        if retried is None and run_ids:
+            raise CommandFailed(f"No run {run_id!r} is set aside.", Exit.NOT_FOUND)
+        found += [] if retried is None else [retried]
+    return found
 
 
 @projections.command("drop-old")

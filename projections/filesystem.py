@@ -18,7 +18,7 @@ from projections.file_board import FileBoard
 from projections.sqlite_thread import SqliteThread, file_of
 from projections.tables import Audit, Level, StoredRow
 from schemas.position import Position
-from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapshot, StoredRun, Tip
+from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
 
 TIMEOUT_S: Final = 60.0
 """Longest wait for an answer; the snapshot of a large partition is the longest work."""
@@ -85,6 +85,12 @@ class FilesystemStore:
 
     async def unfinished(self, workflow_id: str, *, limit: int) -> int:
         return await self._thread.do(lambda tables: tables.unfinished(workflow_id, limit))
+
+    async def set_aside(self, after: str, *, limit: int) -> Sequence[SetAside]:
+        return await self._thread.do(lambda tables: tables.set_aside(after, limit))
+
+    async def count_set_aside(self) -> int:
+        return await self._thread.do(lambda tables: tables.count_set_aside())
 
     async def positions(self) -> Position:
         return await self._thread.do(lambda tables: tables.positions())

@@ -46,6 +46,7 @@ class PartitionFold:
         self.position = mark.position if mark else 0
         self.epoch = mark.epoch if mark else 0
         self.digest = mark.digest if mark else None
+        self.generation = mark.generation if mark else 0
         self.runs = {run.id: run for run in runs}
         self.asks = ""
         """the run of which `take` must be told before it can go on"""
@@ -60,7 +61,7 @@ class PartitionFold:
     @property
     def mark(self) -> Mark:
         """Where the fold stands."""
-        return Mark(self.position, self.epoch, self.digest, self.cluster_id)
+        return Mark(self.position, self.epoch, self.digest, self.cluster_id, self.generation)
 
     def unknown(self, records: Iterable[Record]) -> set[str]:
         """Ids of runs that the records may begin, by their keys: the store must say whether they are new."""
@@ -158,14 +159,17 @@ class PartitionFold:
         history, self._history = self._history, []
         orphans, self._orphans = self._orphans, Counter()
         self._ended = set()
-        return Batch(self.partition, start, self.mark, rows, history, orphans)
+        return Batch(self.partition, start, self.mark, rows, history, orphans, generation=self.generation)
 
 
 def _row(partition: int, touched: _Touched) -> RunRow:
-    run = touched.run
+    return run_row(partition, touched.run, touched.first_offset, touched.last_offset)
+
+
+def run_row(partition: int, run: Run, first: int | None, last: int) -> RunRow:
+    """The row of a run whose first event of this batch, if the batch began it, and last event stand at these offsets."""
     done = run.phase == "done"
     state, version = (None, EVOLVE_VERSION) if done else _state(run)
-    first, last = touched.first_offset, touched.last_offset
     reason = None if run.set_aside is None else clean_text(run.set_aside)
     return RunRow(run.id, partition, first, last, run.seq, run.tip or "", done, state, version, reason, run_view(run))
 

@@ -18,7 +18,7 @@ from projections.tables import Audit, Level, StoredRow
 from schemas.errors import StalePosition
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
-from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapshot, StoredRun, Tip
+from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
 
 _IDS_AT_ONCE: Final = 1_000
 _SortKey = tuple[int, str]
@@ -102,7 +102,7 @@ class MemoryStore:
         return Snapshot(data.marks.get(partition), runs)
 
     def _load(self, chain: Chain) -> Run:
-        if chain.state_version == EVOLVE_VERSION and chain.state is not None:
+        if chain.state_version == EVOLVE_VERSION and chain.state is not None and chain.set_aside is None:
             return Run.load(chain.run_id, chain.state)
         return refold(chain.run_id, [row.value for row in self._data.history[chain.run_id]])
 
@@ -125,6 +125,7 @@ class MemoryStore:
         data = self._data
         mark = data.marks.get(batch.partition)
         _fence(batch.partition, mark.position if mark else 0, batch.start)
+        _fence(batch.partition, mark.generation if mark else 0, batch.generation)
         if batch.commands is not None:
             _fence(batch.partition, data.commands.get(batch.partition, 0), batch.commands[0])
             data.commands[batch.partition] = batch.commands[1]
@@ -186,6 +187,17 @@ class MemoryStore:
     async def unfinished(self, workflow_id: str, *, limit: int) -> int:
         data = self._data
         return min(data.unfinished[workflow_id], limit)
+
+    async def set_aside(self, after: str, *, limit: int) -> Sequence[SetAside]:
+        return [each for each in sorted(self._set_aside()) if each.run_id > after][:limit]
+
+    async def count_set_aside(self) -> int:
+        return sum(1 for _ in self._set_aside())
+
+    def _set_aside(self) -> Iterator[SetAside]:
+        for run_id, (chain, _) in self._data.runs.items():
+            if chain.set_aside is not None:
+                yield SetAside(run_id, chain.partition, chain.seq, chain.set_aside)
 
     async def positions(self) -> Position:
         events: Position = {("e", partition): mark.position for partition, mark in self._data.marks.items()}

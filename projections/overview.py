@@ -37,8 +37,8 @@ class SharedProjection:
 
 
 async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[str, Any]:
-    """{name, version, code_version, state, behind, rebuild}; `behind`: events of the log that the tables do not hold;
-    `state`: "live", "rebuilding", or "other version" where the tables are not those of this program."""
+    """{name, version, code_version, state, behind, quarantined, rebuild}; `behind`: events of the log that the tables do not
+    hold; `quarantined`: runs that are set aside; `state`: "live", "rebuilding", or "other version" where the tables are not those of this program."""
     tps = [TP(settings.topics.events, number) for number in range(settings.workflow_partitions)]
     ends, stands = await reader.end_offsets(tps), await store.positions()
     last, version = await store.board().read(), await store.projection_version()
@@ -48,6 +48,7 @@ async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[st
         "version": version,
         "code_version": PROJECTION_VERSION,
         "state": "rebuilding" if running else "live" if version in (None, PROJECTION_VERSION) else "other version",
+        "quarantined": await store.count_set_aside(),
         "behind": sum(max(0, end - stands.get(("e", tp.partition), 0)) for tp, end in ends.items()),
         "rebuild": None if last is None else rebuild_view(last),
     }

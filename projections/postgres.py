@@ -24,7 +24,7 @@ from projections.tables import Audit, Level
 from schemas.errors import StoreRefused
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
-from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapshot, StoredRun, Tip
+from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
 
 if TYPE_CHECKING:
     from projections.database import Connection
@@ -61,6 +61,7 @@ class PostgresStore:
     # the engine's side
 
     async def snapshot(self, partition: int) -> Snapshot:
+        self._refused.clear()  # whoever loads again may find them mended
         async with self._db.transaction(READ, SNAPSHOT_TIMEOUT_S) as connection:
             mark = await _mark(connection, partition)
             with collector_paused():
@@ -153,6 +154,12 @@ class PostgresStore:
     async def unfinished(self, workflow_id: str, *, limit: int) -> int:
         rows = await self._db.fetch(SQL["unfinished_of"], workflow_id, limit)
         return min(int(rows[0][0]), limit)
+
+    async def set_aside(self, after: str, *, limit: int) -> Sequence[SetAside]:
+        return [SetAside(*row) for row in await self._db.fetch(SQL["set_aside"], after, limit)]
+
+    async def count_set_aside(self) -> int:
+        return int((await self._db.fetch(SQL["count_set_aside"]))[0][0])
 
     async def positions(self) -> Position:
         rows = await self._db.fetch(SQL["positions"])

@@ -71,7 +71,7 @@ async def write_small(connection: Connection, rows: Rows) -> None:
         *(batch.commands or (None, None)),
         *map(list, zip(*batch.history, strict=True)),
         *map(list, zip(*both, strict=True)),
-        len(rows.known),
+        *(len(rows.known), batch.generation),
     )
     if not moved:
         await _stale(connection, "e", batch.partition, batch.start)
@@ -108,7 +108,9 @@ async def _move(connection: Connection, batch: Batch) -> None:
         await connection.execute(SQL["first_position"], "e", batch.partition)
     mark = batch.mark
     moved = await connection.execute(
-        SQL["advance"], batch.partition, batch.start, mark.position, mark.epoch, mark.digest, mark.cluster_id
+        SQL["advance"],
+        *(batch.partition, batch.start, mark.position, mark.epoch, mark.digest, mark.cluster_id),
+        *(batch.generation, mark.generation),
     )
     if moved != "UPDATE 1":
         await _stale(connection, "e", batch.partition, batch.start)

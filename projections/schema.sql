@@ -1,6 +1,6 @@
 -- Where the tables stand in each partition: topic 'e' is workflow.events, 't' is workflow.trigger.
 -- The row is the fence between two projectors: whoever moves it writes. `projection`: which of those that releases make
--- from the same log; only its own release moves it.
+-- from the same log; only its own release moves it. `generation`: raised when rows were changed at the same position.
 create table positions (
     topic text not null,
     partition int not null,
@@ -9,6 +9,7 @@ create table positions (
     digest text,
     cluster_id text not null default '',
     projection int not null default 1001,
+    generation int not null default 0,
     primary key (topic, partition)
 ) with (fillfactor = 50);
 
@@ -78,3 +79,5 @@ from pending;
 -- How many runs of a workflow have not ended is asked while it is started.
 create index runs_open on runs (workflow_id) where not done;
 create index pending_workflow on pending (workflow_id);
+-- Runs that the projection could not fold, for people.
+create index runs_set_aside on runs (run_id) where set_aside is not null;

@@ -20,7 +20,7 @@ from projections.tables import StoredRow
 from schemas.errors import StalePosition, StoreRefused
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
-from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, Snapshot, StoredRun, Tip
+from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
 
 SQL: Final = queries("sqlite")
 SCHEMA_VERSION: Final = 2
@@ -40,7 +40,8 @@ def create(file: Path) -> None:
                 what=f"{file} is of version {found}, this program knows version {SCHEMA_VERSION} and older"
             )
         if found == 1:
-            connection.execute("alter table positions add column projection integer not null default 1001")
+            for column in ("projection integer not null default 1001", "generation integer not null default 0"):
+                connection.execute(f"alter table positions add column {column}")
         connection.executescript((HERE / "sqlite_schema.sql").read_text())
     finally:
         connection.close()
@@ -121,8 +122,11 @@ class SqliteTables:
         mark = batch.mark
         if batch.start == 0:
             self._connection.execute(SQL["first_position"], ("e", batch.partition))
-        to = (mark.position, mark.epoch, mark.digest, mark.cluster_id)
-        if self._connection.execute(SQL["advance"], (*to, batch.partition, batch.start)).rowcount != 1:
+        to = (mark.position, mark.epoch, mark.digest, mark.cluster_id, mark.generation)
+        if (
+            self._connection.execute(SQL["advance"], (*to, batch.partition, batch.start, batch.generation)).rowcount
+            != 1
+        ):
             self._stale("e", batch.partition, batch.start)
 
     def _move_commands(self, partition: int, start: int, end: int) -> None:
@@ -166,6 +170,12 @@ class SqliteTables:
 
     def unfinished(self, workflow_id: str, limit: int) -> int:
         return min(int(self._rows("unfinished_of", workflow_id, limit)[0][0]), limit)
+
+    def set_aside(self, after: str, limit: int) -> list[SetAside]:
+        return [SetAside(*row) for row in self._rows("set_aside", after, limit)]
+
+    def count_set_aside(self) -> int:
+        return int(self._rows("count_set_aside")[0][0])
 
     def positions(self) -> Position:
         return {(topic, partition): position for topic, partition, position in self._rows("positions")}

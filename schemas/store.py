@@ -13,12 +13,14 @@ from schemas.views import RunView, Status
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where the tables of a partition of `workflow.events` stand. `digest`: of the value of the record before `position`, None at 0."""
+    """Where the tables of a partition of `workflow.events` stand. `digest`: of the value of the record before `position`,
+    None at 0; `generation`: raised when rows were changed at the same position."""
 
     position: int
     epoch: int
     digest: str | None
     cluster_id: str
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,8 @@ class Batch:
     history: Sequence[HistoryRow]
     orphans: Mapping[str, int]
     commands: tuple[int, int] | None = None
+    generation: int = 0
+    """at which the tables must stand"""
 
 
 class WriteStore(Protocol):
@@ -164,6 +168,15 @@ class StoredRun:
     offset: int
 
 
+class SetAside(NamedTuple):
+    """A run that the projection could not fold: its columns stand still, its history goes on."""
+
+    run_id: str
+    partition: int
+    seq: int
+    reason: str
+
+
 class ReadStore(Protocol):
     """What the API asks. Raises StoreAway when the store does not answer in time."""
 
@@ -188,6 +201,12 @@ class ReadStore(Protocol):
         """How many runs of a workflow have not ended, waiting commands among them and those that are set aside not;
         at most `limit` are counted."""
         ...
+
+    async def set_aside(self, after: str, *, limit: int) -> Sequence[SetAside]:
+        """Runs that are set aside, by id, those after `after`."""
+        ...
+
+    async def count_set_aside(self) -> int: ...
 
     async def positions(self) -> Position:
         """How far all tables are: ("e", n) and ("t", n)."""

@@ -1,5 +1,5 @@
 """Builds that break one promise each, for `python -m tests.harness.child`; the history checker must find what comes of it.
-And one that breaks none, but is another release."""
+And two that break none, but are other releases."""
 
 from __future__ import annotations
 
@@ -103,6 +103,20 @@ def the_release_before() -> None:
     rows.PROJECTION_VERSION -= 1  # type: ignore[misc]
 
 
+def ignorant_of_failed_steps() -> None:
+    """A release that cannot fold StepFailed, as an older one cannot fold what a newer one writes."""
+    from schemas import run
+
+    evolve = run.evolve
+
+    def other(one: Any, type_: str, *rest: Any) -> None:
+        if type_ == "StepFailed":
+            raise ValueError("it is from the future")
+        evolve(one, type_, *rest)
+
+    run.evolve = other  # type: ignore[assignment]
+
+
 BUILDS: Final[dict[str, Callable[[], None]]] = {
     build.__name__: build
     for build in (
@@ -114,6 +128,7 @@ BUILDS: Final[dict[str, Callable[[], None]]] = {
         another_key_for_each_attempt,
         hashed_after_writing_it_anew,
         the_release_before,
+        ignorant_of_failed_steps,
     )
 }
 

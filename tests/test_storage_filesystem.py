@@ -201,6 +201,7 @@ async def test_a_file_of_the_first_version_is_brought_to_this_one(store: Filesys
     await feed(store, log)
     raw = sqlite3.connect(store.folder / "tables-1.sqlite3", isolation_level=None)
     raw.execute("alter table positions drop column projection")
+    raw.execute("alter table positions drop column generation")
     raw.execute("pragma user_version = 1")
     raw.close()
     await store.migrate()

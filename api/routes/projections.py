@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path
+from starlette.requests import Request
+from starlette.responses import Response
 
-from api.bodies import ProjectionBody, ProjectionList, RebuildBody
+from api import cursors
+from api.bodies import ProjectionBody, ProjectionList, QuarantinePage, RebuildBody
 from api.errors import NoRebuild, NoSharedTables, ProjectionUnknown
 from api.openapi import problems
 from api.ports import SharedProjection
+from api.reads import page_limit, page_link
 from api.responses import Json
-from api.routing import Api, Caller, Shared, StrictRoute
+from api.routing import Api, Caller, Cursor, Limit, Shared, StrictRoute
 
 router = APIRouter(route_class=StrictRoute, tags=["projections"])
 
@@ -39,6 +43,27 @@ async def list_projections(api: Shared) -> Json:
 async def get(api: Shared, name: Name) -> Json:
     """A projection: how far it is, and its last rebuild with its progress and report."""
     return Json(await _named(api, name).overview())
+
+
+@router.get(
+    "/api/v1/projections/{name}/quarantine",
+    operation_id="projections_quarantine",
+    response_model=QuarantinePage,
+    responses=problems(400, 404, 431, 503),
+)
+async def quarantine(request: Request, api: Shared, name: Name, limit: Limit = None, cursor: Cursor = None) -> Json:
+    """Runs that are set aside, because an event of theirs cannot be folded: by id, each with the reason.
+
+    Other runs go on. A release that knows the event shows them again; `workflow projections retry` has them tried again.
+    """
+    _known(name)
+    most, bound = page_limit(limit, api.deps.settings.workflow_page_items_max), {"list": "quarantine", "name": name}
+    after = str(cursors.decode(cursor, bound, (str,))[0]) if cursor is not None else ""
+    found = await api.deps.store.set_aside(after, limit=most + 1)
+    page = found[:most]
+    following = cursors.encode(bound, [page[-1].run_id]) if len(found) > most else None
+    body = {"items": [each._asdict() for each in page], "next_cursor": following}
+    return Json(body, headers=page_link(request, following))
 
 
 @router.post(
@@ -73,9 +98,13 @@ async def cancel(api: Shared, name: Name) -> Json:
 
 
 def _named(api: Api, name: str) -> SharedProjection:
+    _known(name)
+    return _shared(api)
+
+
+def _known(name: str) -> None:
     if name != NAME:
         raise ProjectionUnknown(name=name, known=NAME)
-    return _shared(api)
 
 
 def _shared(api: Api) -> SharedProjection:

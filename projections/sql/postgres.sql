@@ -3,11 +3,11 @@
 -- every row with every key where the planner takes the table for a small one.
 
 -- name: mark
-select position, epoch, digest, cluster_id from positions
+select position, epoch, digest, cluster_id, generation from positions
 where topic = 'e' and partition = $1 and position > 0
 
 -- name: marks
-select partition, position, epoch, digest, cluster_id from positions where topic = 'e' and position > 0
+select partition, position, epoch, digest, cluster_id, generation from positions where topic = 'e' and position > 0
 
 -- name: positions
 select topic, partition, position from positions where position > 0
@@ -16,8 +16,8 @@ select topic, partition, position from positions where position > 0
 insert into positions (topic, partition, position, projection) values ($1, $2, 0, {projection}) on conflict do nothing
 
 -- name: advance
-update positions set position = $3, epoch = $4, digest = $5, cluster_id = $6
-where topic = 'e' and partition = $1 and position = $2 and projection = {projection}
+update positions set position = $3, epoch = $4, digest = $5, cluster_id = $6, generation = $8
+where topic = 'e' and partition = $1 and position = $2 and generation = $7 and projection = {projection}
 
 -- name: advance_commands
 update positions set position = $3
@@ -38,7 +38,7 @@ select max(projection) from positions
 -- name: apply_small
 with moved as (
     update positions set position = $3, epoch = $4, digest = $5, cluster_id = $6
-    where topic = 'e' and partition = $1 and position = $2 and projection = {projection}
+    where topic = 'e' and partition = $1 and position = $2 and generation = $37 and projection = {projection}
     returning 1
 ), commands as (
     update positions set position = $8
@@ -126,8 +126,16 @@ from positions where topic = 'e' and partition = any($1::int[])
 union all
 select partition, null, run_id, seq, digest, done from unnest($2::text[]) as wanted (run_id) join runs using (run_id)
 
+-- A run that was set aside is folded from its history: this program may know how.
 -- name: unfinished
-select run_id, state, state_version from runs where partition = $1 and not done
+select run_id, state, case when set_aside is null then state_version else 0 end
+from runs where partition = $1 and not done
+
+-- name: set_aside
+select run_id, partition, seq, set_aside from runs where set_aside is not null and run_id > $1 order by run_id limit $2
+
+-- name: count_set_aside
+select count(*) from runs where set_aside is not null
 
 -- name: histories
 select run_id, seq, type, log_offset, at_ms, value

@@ -23,5 +23,7 @@ grant delete on workflow.pending to :"projector";
 
 -- A rebuild is asked for, looked at and cancelled on its board; only the owner of the tables can carry it out.
 grant usage on schema workflow_board to :"api", :"projector";
-grant select, insert, update on workflow_board.rebuild to :"api", :"projector";
+grant select on workflow_board.rebuild to :"api", :"projector";
+grant insert on workflow_board.rebuild to :"api", :"projector";
+grant update on workflow_board.rebuild to :"api", :"projector";
 commit;

@@ -1,8 +1,8 @@
 -- name: mark
-select position, epoch, digest, cluster_id from positions where topic = 'e' and partition = ? and position > 0
+select position, epoch, digest, cluster_id, generation from positions where topic = 'e' and partition = ? and position > 0
 
 -- name: marks
-select partition, position, epoch, digest, cluster_id from positions where topic = 'e' and position > 0
+select partition, position, epoch, digest, cluster_id, generation from positions where topic = 'e' and position > 0
 
 -- name: positions
 select topic, partition, position from positions where position > 0
@@ -11,8 +11,8 @@ select topic, partition, position from positions where position > 0
 insert into positions (topic, partition, position, projection) values (?, ?, 0, {projection}) on conflict do nothing
 
 -- name: advance
-update positions set position = ?, epoch = ?, digest = ?, cluster_id = ?
-where topic = 'e' and partition = ? and position = ? and projection = {projection}
+update positions set position = ?, epoch = ?, digest = ?, cluster_id = ?, generation = ?
+where topic = 'e' and partition = ? and position = ? and generation = ? and projection = {projection}
 
 -- name: advance_commands
 update positions set position = ?
@@ -51,8 +51,16 @@ on conflict do nothing
 -- name: tips
 select run_id, seq, digest, done from runs where partition = ? and run_id in (select value from json_each(?))
 
+-- A run that was set aside is folded from its history: this program may know how.
 -- name: unfinished
-select run_id, state, state_version from runs where partition = ? and not done
+select run_id, state, case when set_aside is null then state_version else 0 end
+from runs where partition = ? and not done
+
+-- name: set_aside
+select run_id, partition, seq, set_aside from runs where set_aside is not null and run_id > ? order by run_id limit ?
+
+-- name: count_set_aside
+select count(*) from runs where set_aside is not null
 
 -- name: histories
 select run_id, seq, type, log_offset, at_ms, value from history

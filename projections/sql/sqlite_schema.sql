@@ -8,6 +8,7 @@ create table if not exists positions (
     digest text,
     cluster_id text not null default '',
     projection integer not null default 1001,
+    generation integer not null default 0,
     primary key (topic, partition)
 ) strict, without rowid;
 create table if not exists runs (
@@ -59,6 +60,7 @@ create table if not exists pending (
 create index if not exists pending_created on pending (created_us desc, run_id desc);
 create index if not exists runs_open on runs (workflow_id) where not done;
 create index if not exists pending_workflow on pending (workflow_id);
+create index if not exists runs_set_aside on runs (run_id) where set_aside is not null;
 create view if not exists listed as
 select run_id, partition, 'e' as place, last_offset + 1 as next_offset, seq, set_aside,
     workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at

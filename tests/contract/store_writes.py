@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 
 from projections.fold import PartitionFold
+from projections.memory import MemoryStore
+from projections.retry import quarantined, retry
 from projections.tables import Tables
+from schemas import run as runs
 from schemas.errors import StalePosition
 from schemas.identity import digest
-from schemas.run import EVOLVE_VERSION
+from schemas.run import EVOLVE_VERSION, Run, evolve
 from schemas.store import Mark, RunFilter, Tip
 from tests.contract.cases import ids_of, whole_log
 from tests.feeding import CLUSTER, everything, feed, fold_batch
@@ -120,6 +124,57 @@ class WriteContract:
         assert (await store.tips(0, [story.run_id]))[1][story.run_id].digest == story.tip
         events = await store.events(story.run_id, order="asc", before_seq=None, after_seq=None, types=[], limit=10)
         assert [event.seq for event in events] == [1, 2, 3, 4]
+
+    async def test_a_run_that_was_set_aside_is_folded_again(
+        self, store: Tables, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By a program that knows how; a projector that still has it set aside meets the fence, and loads it sound."""
+        log, (poisoned, other) = whole_log("RUNNING", "RUNNING")
+
+        def ignorant(run: Run, *event: Any) -> None:
+            if run.id == poisoned.run_id and event[0] == "StepStarted":
+                raise ValueError("it is from the future")
+            evolve(run, *event)
+
+        with monkeypatch.context() as before:
+            before.setattr(runs, "evolve", ignorant)
+            projector = await feed(store, log)
+            (found,) = await store.set_aside("", limit=9)
+            assert (found[:3], await store.count_set_aside()) == ((poisoned.run_id, 0, poisoned.seq), 1)
+            assert "it is from the future" in found.reason
+            assert [each async for each in quarantined(store)] == [found]
+            still = await retry(store, poisoned.run_id)
+            assert still == (poisoned.run_id, found.reason)
+        assert await retry(store, poisoned.run_id) == (poisoned.run_id, None)
+        assert (await store.set_aside("", limit=9), await store.count_set_aside()) == ([], 0)
+        assert await retry(store, poisoned.run_id) is None
+        assert await retry(store, other.run_id) is None
+        log.append(0, poisoned.event(1, "StepSucceeded", {"step": "step_0", "attempt": 1, "output": 5}))
+        with pytest.raises(StalePosition):
+            await store.apply(await fold_batch(projector, store, log.records[0][projector.position :]))
+        await feed(store, log)
+        reference = MemoryStore()
+        await feed(reference, log)
+        assert await store.run(poisoned.run_id) == await reference.run(poisoned.run_id)
+        assert {run.id: run.dump() for run in (await store.snapshot(0)).runs} == {
+            run.id: run.dump() for run in (await reference.snapshot(0)).runs
+        }
+
+    async def test_a_program_that_knows_how_loads_runs_sound(
+        self, store: Tables, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A worker or projector that starts after a run was set aside folds it from its history."""
+        log, (story,) = whole_log("RUNNING")
+
+        def ignorant(_run: Run, *_event: Any) -> None:
+            raise ValueError("it is from the future")
+
+        with monkeypatch.context() as before:
+            before.setattr(runs, "evolve", ignorant)
+            await feed(store, log)
+            assert [run.set_aside is None for run in (await store.snapshot(0)).runs] == [False]
+        (run,) = (await store.snapshot(0)).runs
+        assert (run.id, run.set_aside, run.status) == (story.run_id, None, "RUNNING")
 
     async def test_a_run_that_could_never_be_shown_is_listed_with_its_reason(self, store: Tables) -> None:
         """A first event whose data makes no columns still makes a run, set aside, found by id and in lists."""

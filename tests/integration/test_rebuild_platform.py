@@ -22,6 +22,7 @@ from projections.stores import open_store
 from schemas.settings import Settings
 from tests.fleet import Fleet, platform, until
 from tests.judging import judged, records
+from tests.workload import ENDS
 
 RUNS = "/api/v1/projections/runs"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -199,3 +200,46 @@ async def test_a_new_release_makes_its_tables_by_itself(settings: Settings, tmp_
         assert "others have its partitions" in old.log.read_text()
         again = command_line(settings, "projections", "drop-old")
         assert (await finished(again))[:2] == (0, "The old tables are deleted.\n")
+
+
+async def test_runs_that_cannot_be_folded_are_quarantined_and_tried_again(settings: Settings, tmp_path: Path) -> None:
+    """An older projector meets an event that it cannot fold: those runs are set aside, listed by API and command line, the
+    others go on; `retry` with this release shows them as the log says."""
+    async with platform(settings, tmp_path, projectors=0) as fleet:
+        fleet.build = "ignorant_of_failed_steps"
+        old = fleet.start("projector")
+        await old.ready()
+        fleet.build = None
+        await fleet.trigger(80)
+        await fleet.ended()
+        failed = {run for run, (workflow, _) in fleet.accepted.items() if ENDS[workflow] == "FAILED"}
+        assert failed
+
+        async def quarantined() -> dict[str, str]:
+            page = (await ask(fleet, "GET", f"{RUNS}/quarantine?limit=500")).json()
+            return {item["run_id"]: item["reason"] for item in page["items"]}
+
+        async def others_ended() -> bool:
+            runs = (await ask(fleet, "GET", "/api/v1/runs?limit=500&status=SUCCESS")).json()["items"]
+            return {run["run_id"] for run in runs} >= fleet.accepted.keys() - (await quarantined()).keys()
+
+        async def all_found() -> bool:
+            return failed <= (await quarantined()).keys()
+
+        await until(all_found, "the failed runs are in the quarantine", 30)
+        await until(others_ended, "all others are shown to their ends", 30)
+        found = await quarantined()
+        assert all("it is from the future" in reason for reason in found.values())
+        assert (await ask(fleet, "GET", RUNS)).json()["quarantined"] == len(found)
+        one = next(iter(failed))
+        assert "from the future" in (await ask(fleet, "GET", f"/api/v1/runs/{one}")).json()["set_aside"]
+        code, out, _ = await finished(command_line(settings, "projections", "quarantine"))
+        assert (code, all(run in out for run in found)) == (0, True)
+        assert await old.stop() == 0
+        fleet.start("projector")
+        assert (await finished(command_line(settings, "projections", "retry", "nobody")))[0] == Exit.NOT_FOUND
+        code, out, err = await finished(command_line(settings, "projections", "retry"))
+        assert (code, out) == (0, f"Runs: {len(found)} shown again, 0 still set aside.\n"), err
+        assert await quarantined() == {}
+        await fleet.trigger(20)
+        await judged(fleet)

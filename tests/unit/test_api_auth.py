@@ -39,6 +39,7 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     ),
     "projections_list": ("GET", "/api/v1/projections", None),
     "projections_get": ("GET", "/api/v1/projections/runs", None),
+    "projections_quarantine": ("GET", "/api/v1/projections/runs/quarantine", None),
     "projections_rebuild": ("POST", "/api/v1/projections/runs/rebuild", None),
     "projections_cancel": ("POST", "/api/v1/projections/runs/cancel", None),
     "keys_list": ("GET", "/api/v1/keys", None),

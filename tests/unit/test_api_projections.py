@@ -43,6 +43,7 @@ async def test_it_shows_how_far_the_tables_are(world: World, client: httpx.Async
         "code_version": PROJECTION_VERSION,
         "state": "live",
         "behind": 0,
+        "quarantined": 0,
         "rebuild": None,
     }
     assert (await client.get(PROJECTIONS)).json() == {"items": [shown]}
@@ -85,10 +86,28 @@ async def test_that_of_a_newer_release_is_left_alone(world: World, client: httpx
     assert (await client.get(RUNS)).json()["rebuild"]["by"] == "a newer release"
 
 
+async def test_runs_that_cannot_be_folded_are_in_the_quarantine(world: World, client: httpx.AsyncClient) -> None:
+    """Page by page, each with the reason; the others are not there."""
+    for n in range(5):
+        story = world.story(f"r{n}")
+        await world.tell(story, [story.event(1, "RunRequested", {"workflow_id": 7}) if n else story.whole(1)[0]])
+    assert (await client.get(RUNS)).json()["quarantined"] == 4
+    seen, query = list[str](), ""
+    while True:
+        page = (await client.get(f"{RUNS}/quarantine?limit=3{query}")).json()
+        assert all("cannot be folded" in item["reason"] for item in page["items"])
+        seen += [item["run_id"] for item in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        query = f"&cursor={page['next_cursor']}"
+    assert seen == ["r1", "r2", "r3", "r4"]
+
+
 async def test_other_names_are_a_404(client: httpx.AsyncClient) -> None:
     """Which says the one that there is."""
     for answer in (
         await client.get(f"{PROJECTIONS}/walks"),
+        await client.get(f"{PROJECTIONS}/walks/quarantine"),
         await client.post(f"{PROJECTIONS}/walks/rebuild"),
         await client.post(f"{PROJECTIONS}/walks/cancel"),
     ):

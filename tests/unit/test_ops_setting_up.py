@@ -32,11 +32,11 @@ def test_the_file_can_be_given_to_psql_as_it_stands() -> None:
 
 
 def test_no_right_but_those_to_rows_is_granted() -> None:
-    """Neither all rights nor any to make, empty or own a table, and to the projector alone those to write."""
+    """Neither all rights nor any to make, empty or own a table, and to the projector alone those to write in the tables."""
     granted = re.findall(r"^grant ([\w, ]+) on .* to (.*);$", grants_sql(dict.fromkeys(USERS, "x")), flags=re.MULTILINE)
     assert {right for right, _ in granted} == {"usage", "select", "insert", "update", "delete"}
     writing = re.findall(
-        r"^grant (insert|update|delete) on .* to (.*);$", grants_sql({r: r for r in USERS}), re.MULTILINE
+        r"^grant (insert|update|delete) on workflow\..* to (.*);$", grants_sql({r: r for r in USERS}), re.MULTILINE
     )
     assert {who for _, who in writing} == {'"projector"'}
 
