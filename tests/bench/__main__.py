@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from tests.bench import batch, latency, machine, parts, starts, takeover
+from tests.bench import batch, latency, machine, parts, rebuild, starts, takeover
 from tests.bench.figures import Figure, compare
 from tests.bench.options import Options
 
@@ -24,6 +24,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Options], Awaitable[list[Figure]]]]] = {
     "batch": batch.run,
     "latency": latency.run,
     "takeover": takeover.run,
+    "rebuild": rebuild.run,
 }
 BOUND_S: Final = 1_800.0
 
@@ -32,7 +33,9 @@ def main() -> int:
     """0 when every scenario could measure; how fast anything was does not matter."""
     arguments = _arguments()
     folder = arguments.folder or Path(tempfile.gettempdir())
-    options = Options(folder, quick=arguments.quick, rounds=arguments.rounds or (1 if arguments.quick else 3))
+    options = Options(
+        folder, quick=arguments.quick, rounds=arguments.rounds or (1 if arguments.quick else 3), events=arguments.events
+    )
     report: dict[str, Any] = {**machine.describe(folder), "quick": options.quick, "scenarios": {}}
     for name in arguments.only or SCENARIOS:
         report["scenarios"][name] = _scenario(name, options)
@@ -72,6 +75,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="a few seconds each, to see that all of it works")
     parser.add_argument("--rounds", type=int, help="how often each figure is measured (3; quick: 1)")
+    parser.add_argument("--events", type=int, help="events in the log of the scenario rebuild (300,000; quick: 30,000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the report is written")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="a report of before, to print ratios to")
     parser.add_argument("--folder", type=Path, help="where platforms keep their data (the system's temporary folder)")

@@ -13,3 +13,5 @@ class Options:
     folder: Path
     quick: bool = False
     rounds: int = 3
+    events: int | None = None
+    """how long a log the scenario `rebuild` makes; None: its own choice"""

@@ -1,0 +1,180 @@
+"""Scenario `rebuild`: the tables made anew from the whole log while runs start, beside a bare consumer of the same log."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+import psutil
+
+from ops.parts import ROOT, environment
+from schemas.ports import TP
+from schemas.settings import Settings
+from streams.kafka import LogReader
+from tests.bench.batch import ITEMS, PATH
+from tests.bench.errors import ScenarioFailed
+from tests.bench.figures import Figure, Rounds
+from tests.bench.load import LEVEL_S, Starts, send
+from tests.bench.log import Watch
+from tests.bench.options import Options
+from tests.bench.running import Running, running
+from tests.bench.warm import warm_up
+from tests.bench.workflows import NOOP, start, starts
+
+EVENTS_A_RUN: Final = 6
+EVENTS: Final = 300_000
+QUICK_EVENTS: Final = 30_000
+EVENTS_PER_S: Final = 60_000.0
+RATIO: Final = 0.5
+PARALLEL: Final = 2
+TRAFFIC_PER_S: Final = 20.0
+SAMPLE_S: Final = 0.25
+COMMAND_S: Final = 1_200.0
+
+
+async def run(options: Options) -> list[Figure]:
+    """A log of EVENTS events, or as many as were asked for; each round rebuilds all of it."""
+    events = options.events or (QUICK_EVENTS if options.quick else EVENTS)
+    rounds = Rounds()
+    with running(options.folder) as platform:
+        async with Watch.open(platform.settings) as watch:
+            await warm_up(platform, watch, options)
+            since = await watch.ends(platform.settings.topics.completed)
+            load = Starts(
+                PATH, starts(NOOP, ITEMS), -(-events // EVENTS_A_RUN // ITEMS), runs_each=ITEMS, connections=2
+            )
+            await send(platform, load)
+            await watch.completed(since, load.runs, load.bound_s)
+            await watch.level(LEVEL_S)
+            for _ in range(options.rounds):
+                bare = await _bare(platform.settings)
+                rounds.add("a consumer that only decodes JSON", bare, "events/s", better="more")
+                async with _traffic(platform):
+                    await _rebuild(platform, bare, rounds)
+                await watch.level(LEVEL_S)
+                await _verify(platform)
+    return rounds.figures()
+
+
+async def _bare(settings: Settings) -> float:
+    """Events per second of one process that reads the whole log and decodes it."""
+    count, began = 0, time.monotonic()
+    async with LogReader(settings, bound_s=30.0) as reader:
+        tps = [TP(settings.topics.events, number) for number in range(settings.workflow_partitions)]
+        for tp, end in (await reader.end_offsets(tps)).items():
+            async for records in reader.read(tp, 0, end):
+                for record in records:
+                    orjson.loads(record.value or b"")
+                count += len(records)
+    return count / (time.monotonic() - began)
+
+
+async def _rebuild(platform: Running, bare: float, rounds: Rounds) -> None:
+    process = await _command(platform, "rebuild", "--parallel", str(PARALLEL), "-o", "json")
+    async with _watching(process.pid) as memory:
+        out, err = await process.communicate()
+    if process.returncode != 0:
+        raise ScenarioFailed(f"the rebuild failed: {err.decode(errors='replace')[-1000:]}")
+    report = orjson.loads(out)
+    if report["differences"] or report["missing"] or report["extra"]:
+        raise ScenarioFailed(f"the tables were not those of the log: {report}")
+    folded = report["folded"] / report["folded_s"]
+    rounds.add("rebuild, events folded", report["folded"], "events", better="more")
+    rounds.add("rebuild, folding", folded, "events/s", target=EVENTS_PER_S, better="more")
+    rounds.add("rebuild, all of it", report["events"] / report["seconds"], "events/s", better="more")
+    rounds.add("folding, ratio to the bare consumer", folded / bare, "", target=RATIO, better="more")
+    rounds.add("runs compared", report["equal"], "runs", better="more")
+    for name, part in zip(("first", "second", "third", "last"), memory.quarters(report["folded_s"]), strict=True):
+        rounds.add(f"resident memory of both processes, {name} quarter", part / 2**20, "MiB")
+
+
+async def _verify(platform: Running) -> None:
+    process = await _command(platform, "verify")
+    out, err = await process.communicate()
+    if process.returncode != 0:
+        raise ScenarioFailed(f"verify found differences: {(out + err).decode(errors='replace')[-1000:]}")
+
+
+async def _command(platform: Running, *words: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *("timeout", "--kill-after=10", str(COMMAND_S)),
+        *(sys.executable, "-P", "-m", "ops", *words, "--home", str(platform.folder)),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=ROOT, env=environment(Settings()),
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Memory:
+    """Resident bytes of a rebuild's processes over time: (seconds since the start, bytes)."""
+
+    samples: list[tuple[float, int]] = field(default_factory=list)
+
+    def quarters(self, folded_s: float) -> list[float]:
+        """The median of each quarter of the folding, once the processes have started."""
+        ends = self.samples[-1][0] if self.samples else 0.0
+        began = max(0.0, min(ends, self.samples[0][0] if self.samples else 0.0))
+        length = max(folded_s, SAMPLE_S * 4) / 4
+        parts = [
+            [size for at, size in self.samples if began + n * length <= at < began + (n + 1) * length] for n in range(4)
+        ]
+        return [statistics.median(part) if part else 0.0 for part in parts]
+
+
+@asynccontextmanager
+async def _watching(pid: int) -> AsyncIterator[_Memory]:
+    """What the process and the Python processes below it hold, again and again."""
+    memory, began = _Memory(), time.monotonic()
+
+    async def watch() -> None:
+        while True:
+            memory.samples.append((time.monotonic() - began, _resident(pid)))
+            await asyncio.sleep(SAMPLE_S)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield memory
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _resident(pid: int) -> int:
+    total = 0
+    try:
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            if "rebuild" in process.cmdline():
+                total += process.memory_info().rss
+    except psutil.NoSuchProcess:
+        return total
+    return total
+
+
+@asynccontextmanager
+async def _traffic(platform: Running) -> AsyncIterator[None]:
+    """Runs start all the time."""
+    client = await platform.client()
+
+    async def go() -> None:
+        while True:
+            answer = await client.call(platform.request("POST", "/api/v1/trigger", start(NOOP)))
+            if answer.status != 202:
+                raise ScenarioFailed(f"a start was not taken: {answer.status} {answer.body[:300]!r}")
+            await asyncio.sleep(1 / TRAFFIC_PER_S)
+
+    task: asyncio.Task[Any] = asyncio.create_task(go())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        client.close()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise ScenarioFailed(f"runs could not start meanwhile: {error!r}")
