@@ -141,6 +141,46 @@ class RunPage(_Body):
     next_cursor: str | None
 
 
+class CountsBody(_Body):
+    """How many runs have each status."""
+
+    total: int
+    pending: int = Field(alias="PENDING")
+    running: int = Field(alias="RUNNING")
+    success: int = Field(alias="SUCCESS")
+    failed: int = Field(alias="FAILED")
+    cancelled: int = Field(alias="CANCELLED")
+
+
+class HeadBody(_Body):
+    """The last event of a run, as the row of the run has it."""
+
+    seq: int
+    digest: str
+    done: bool = Field(description="whether it is the run's end")
+
+
+class ProvenEvent(_Body):
+    """An event with its bytes."""
+
+    seq: int
+    offset: int = Field(description="in its partition of workflow.events")
+    logged_at: str = Instant
+    digest: str = Field(description="BLAKE2b of `value` in UTF-8, 16 bytes, lowercase hex")
+    value: str = Field(description="the record's value, byte for byte as it stands in the log")
+
+
+class ProofBody(_Body):
+    """A run's events with what is needed to check them: docs/check_proof.py does."""
+
+    run_id: str
+    topic: str
+    partition: int
+    head: HeadBody
+    items: list[ProvenEvent]
+    next_cursor: str | None
+
+
 class EventBody(BaseModel):
     """An event as it stands in the log (a CloudEvent), and where."""
 

@@ -121,6 +121,14 @@ class KeysOff(RequestRefused):
     `workflow keys`."""
 
 
+class RunNotThen(RequestRefused):
+    """Run {run_id!r} had no such state: {reason}"""
+
+
+class WorkflowNotThen(RequestRefused):
+    """Workflow {workflow_id!r} was not defined at {at}: its first version is of {since}."""
+
+
 class ProjectionUnknown(RequestRefused):
     """There is no projection {name!r}; there is {known}."""
 

@@ -46,6 +46,10 @@ class Definitions(Protocol):
         """A version, or the newest one that this process has seen."""
         ...
 
+    def get_then(self, workflow_id: str, at: str) -> Defined | None:
+        """The version that was the newest at a time, RFC 3339 in UTC with milliseconds."""
+        ...
+
     def newest(self) -> list[Defined]:
         """The newest version of every workflow, by id."""
         ...

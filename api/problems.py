@@ -94,6 +94,20 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "It was never defined here, or the id is misspelt.",
         "GET /api/v1/workflows lists them; POST /api/v1/workflows defines one.",
     ),
+    "run_not_then": ProblemType(
+        404,
+        "No such state of the run",
+        "The run is known, and had not begun at that time, or has no event of that number.",
+        "`at` lies before the run, or beyond its last event.",
+        "`detail` says when the run began, or which event is its last; GET /api/v1/runs/{run_id}/events lists them.",
+    ),
+    "workflow_not_then": ProblemType(
+        404,
+        "Not defined then",
+        "The workflow is known, and had no version at that time.",
+        "`as_of` lies before its first version.",
+        "`detail` says since when there is one.",
+    ),
     "projection_unknown": ProblemType(
         404,
         "No such projection",

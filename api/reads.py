@@ -12,12 +12,15 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from api.errors import FieldError, ParameterInvalid, PositionNotReached
+from projections.rows import instant_us
 from schemas import position as positions
 from schemas.errors import WorkflowError
 from schemas.position import Place, Position
 from schemas.store import ReadStore
 
 PAGE_ITEMS_DEFAULT: Final = 50
+CLOCKS_S: Final = 5.0
+"""A caller's clock may be ahead of ours by so much."""
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _POLL_S: Final = (0.004, 0.008, 0.015, 0.03)
 """Pauses between looks at the store's position while a read waits; the last one is repeated."""
@@ -116,6 +119,17 @@ def instant(text: str | None, name: str) -> str | None:
         detail = "a time such as 2026-01-31T09:30:00Z is needed (RFC 3339, with Z or an offset; write + as %2B)"
         raise ParameterInvalid(FieldError(f"query/{name}", "bad_time", detail))
     return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def past_ms(text: str | None, name: str, now_s: float) -> int | None:
+    """A time that has passed, in ms since 1970. Raises ParameterInvalid, naming the parameter."""
+    at = instant(text, name)
+    if at is None:
+        return None
+    at_ms = instant_us(at) // 1000
+    if at_ms > (now_s + CLOCKS_S) * 1000:
+        raise ParameterInvalid(FieldError(f"query/{name}", "in_the_future", "a time that has passed is needed"))
+    return at_ms
 
 
 def page_limit(limit: int | None, limit_max: int) -> int:

@@ -49,6 +49,14 @@ MinPosition = Annotated[
         description="A position from an earlier answer: the read waits, up to WORKFLOW_POSITION_WAIT_S, until it can show nothing older."
     ),
 ]
+AsOf = Annotated[
+    str | None,
+    Query(
+        max_length=40,
+        description="RFC 3339: show what was so at that time, by the log's clock",
+        json_schema_extra={"format": "date-time"},
+    ),
+]
 Limit = Annotated[int | None, Query(ge=1, description="items of one page at most")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before, with the same filters")]
 

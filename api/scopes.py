@@ -14,6 +14,8 @@ OPERATIONS: Final[Mapping[str, Scope | None]] = {
     # looking
     "runs_list": "read",
     "runs_get": "read",
+    "runs_counts": "read",
+    "runs_proof": "read",
     "runs_events": "read",
     "workflows_list": "read",
     "workflows_get": "read",

@@ -78,8 +78,8 @@ class Client:
     def workflows(self, query: Query) -> Answer:
         return self._get("/api/v1/workflows", query)
 
-    def workflow(self, workflow_id: str, version: int | None) -> Answer:
-        return self._get(f"/api/v1/workflows/{quote(workflow_id, safe='')}", {"version": version})
+    def workflow(self, workflow_id: str, version: int | None, as_of: str | None = None) -> Answer:
+        return self._get(f"/api/v1/workflows/{quote(workflow_id, safe='')}", {"version": version, "as_of": as_of})
 
     def trigger(
         self, workflow_id: str, payload: bytes, *, version: int | None = None, key: str | None = None
@@ -94,10 +94,19 @@ class Client:
     def runs(self, query: Query) -> Answer:
         return self._get("/api/v1/runs", query)
 
-    def run(self, run_id: str, *, min_position: str | None = None, etag: str | None = None) -> Answer:
-        """A run; with the `etag` of an earlier answer a 304 says that it is still the same."""
+    def counts(self, query: Query) -> Answer:
+        return self._get("/api/v1/run-counts", query)
+
+    def run(
+        self, run_id: str, *, min_position: str | None = None, etag: str | None = None, at: str | None = None
+    ) -> Answer:
+        """A run; with the `etag` of an earlier answer a 304 says that it is still the same. `at`: as it was then."""
         headers = {} if etag is None else {"If-None-Match": etag}
-        return self._get(f"/api/v1/runs/{quote(run_id, safe='')}", {"min_position": min_position}, headers)
+        query = {"min_position": min_position, "at": at}
+        return self._get(f"/api/v1/runs/{quote(run_id, safe='')}", query, headers)
+
+    def proof(self, run_id: str, query: Query) -> Answer:
+        return self._get(f"/api/v1/runs/{quote(run_id, safe='')}/proof", query)
 
     def events(self, run_id: str, query: Query) -> Answer:
         return self._get(f"/api/v1/runs/{quote(run_id, safe='')}/events", query)

@@ -76,12 +76,13 @@ def list_workflows(limit: int | None, cursor: str | None, home: Path | None, out
 @workflows.command("show")
 @click.argument("workflow_id")
 @click.option("--version", type=click.IntRange(1), help="Left out: the newest.")
+@click.option("--as-of", help="RFC 3339: the version that was the newest at that time.")
 @home_option
 @output_option
-def show_workflow(workflow_id: str, version: int | None, home: Path | None, output: str) -> None:
+def show_workflow(workflow_id: str, version: int | None, as_of: str | None, home: Path | None, output: str) -> None:
     """One workflow with its definition."""
     with connected(home) as client:
-        show(client.workflow(workflow_id, version), output, _pretty)
+        show(client.workflow(workflow_id, version, as_of), output, _pretty)
 
 
 def _pretty(body: Any) -> str:
@@ -165,6 +166,7 @@ def runs() -> None:
 )
 @click.option("--created-after", help="RFC 3339, as 2026-11-01T00:00:00Z.")
 @click.option("--created-before", help="RFC 3339.")
+@click.option("--as-of", help="RFC 3339: the list as it was at that time.")
 @click.option("--limit", type=click.IntRange(1), help="Of one page.")
 @click.option("--cursor", help="The `next_cursor` of the page before.")
 @click.option(
@@ -178,7 +180,10 @@ def list_runs(home: Path | None, output: str, watching: bool, **query: str | int
     \b
     workflow runs list --status FAILED
     workflow runs list --workflow hello --limit 10 -o json
+    workflow runs list --status RUNNING --as-of 2026-11-01T09:30:00Z
     """
+    if watching and query["as_of"] is not None:
+        raise click.UsageError("What has passed does not change: give --watch or --as-of, not both.")
     with connected(home) as client:
         answer = client.runs(query)
         show(answer, output, lambda body: tables.run_rows(body["items"]))
@@ -196,16 +201,51 @@ def _watched_list(client: Client, query: dict[str, str | int | None], output: st
     return max((watch.exit_code(run) for run in answer.body["items"]), default=Exit.GOOD)
 
 
+@runs.command("counts")
+@click.option("--workflow", "workflow_id", help="Only of this workflow.")
+@click.option("--created-after", help="RFC 3339, as 2026-11-01T00:00:00Z.")
+@click.option("--created-before", help="RFC 3339.")
+@click.option("--as-of", help="RFC 3339: the counts as they were at that time.")
+@home_option
+@output_option
+def count_runs(home: Path | None, output: str, **query: str | int | None) -> None:
+    """How many runs have each status."""
+    with connected(home) as client:
+        show(client.counts(query), output, lambda body: tables.columns(("status", "runs"), body.items()))
+
+
+@runs.command("proof")
+@click.argument("run_id")
+@home_option
+def prove_run(run_id: str, home: Path | None) -> None:
+    """All events of a run with their bytes, and the digests that chain them, as one JSON document.
+
+    \b
+    workflow runs proof ID | python docs/check_proof.py
+    """
+    with connected(home) as client:
+        proof = client.proof(run_id, {}).body
+        while proof["next_cursor"] is not None:
+            page = client.proof(run_id, {"cursor": proof["next_cursor"]}).body
+            proof = {**page, "items": proof["items"] + page["items"]}
+        click.echo(orjson.dumps(proof).decode())
+
+
 @runs.command("show")
 @click.argument("run_id")
+@click.option("--at", help="As it was: an RFC 3339 time, or the number of an event (0: before the first).")
 @click.option("--watch", "watching", is_flag=True, help="Wait until it ends, and exit by how it ended.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0), help="Seconds to watch at most (exit code 6).")
 @home_option
 @output_option
-def show_run(run_id: str, watching: bool, timeout_s: float | None, home: Path | None, output: str) -> None:
+def show_run(
+    run_id: str, at: str | None, watching: bool, timeout_s: float | None, home: Path | None, output: str
+) -> None:
     """One run: its status, steps, results and error."""
+    if watching and at is not None:
+        raise click.UsageError("What has passed does not change: give --watch or --at, not both.")
     with connected(home) as client:
-        answer = watch.follow(client, run_id, None, timeout_s=timeout_s) if watching else client.run(run_id)
+        answer = watch.follow(client, run_id, None, timeout_s=timeout_s) if watching else client.run(run_id, at=at)
         show(answer, output, tables.run_page)
         if watching:
             sys.exit(watch.exit_code(answer.body))

@@ -18,7 +18,8 @@ from projections.file_board import FileBoard
 from projections.sqlite_thread import SqliteThread, file_of
 from projections.tables import Audit, Level, StoredRow
 from schemas.position import Position
-from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.store import Batch, Clock, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.views import Status
 
 TIMEOUT_S: Final = 60.0
 """Longest wait for an answer; the snapshot of a large partition is the longest work."""
@@ -54,6 +55,9 @@ class FilesystemStore:
 
     # the projector's side
 
+    async def clocks(self, partition: int) -> Mapping[str, Clock]:
+        return await self._thread.do(lambda tables: tables.clocks(partition))
+
     async def mark(self, partition: int) -> Mark | None:
         return await self._thread.do(lambda tables: tables.mark(partition))
 
@@ -70,6 +74,14 @@ class FilesystemStore:
 
     async def runs(self, where: RunFilter, *, after: tuple[str, str] | None, limit: int) -> Sequence[StoredRun]:
         return await self._thread.do(lambda tables: tables.runs(where, after, limit))
+
+    async def runs_then(
+        self, where: RunFilter, at_ms: int, *, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[StoredRun]:
+        return await self._thread.do(lambda tables: tables.runs_then(where, at_ms, after, limit))
+
+    async def counts(self, where: RunFilter, at_ms: int | None = None) -> Mapping[Status, int]:
+        return await self._thread.do(lambda tables: tables.counts(where, at_ms))
 
     async def events(
         self,

@@ -42,7 +42,8 @@ class Filling:
         cluster_id = await self._reader.cluster_id()
         await check_log(self._reader, tp, snapshot.mark, cluster_id)
         partitions = self._settings.workflow_partitions
-        self.folds[number] = PartitionFold(number, partitions, cluster_id, snapshot.mark, snapshot.runs)
+        clocks = await self._second.clocks(number)
+        self.folds[number] = PartitionFold(number, partitions, cluster_id, snapshot.mark, snapshot.runs, clocks)
 
     async def fold_to(self, number: int, end: int) -> None:
         """Fold a loaded partition up to `end`, which the log holds."""

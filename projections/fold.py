@@ -15,10 +15,11 @@ from schemas.events import PARTITION_TAKEN, SHAPES, Envelope, decode
 from schemas.identity import RUN_ID, digest
 from schemas.ports import Record
 from schemas.run import EVOLVE_VERSION, Run, extend
-from schemas.store import Batch, HistoryRow, Mark, RunRow, Tip
+from schemas.store import Batch, Clock, HistoryRow, Mark, RunRow, Tip
 from schemas.views import run_view
 
 _WAITS: Final = "waits"
+_NO_CLOCKS: Final[Mapping[str, Clock]] = {}
 NEVER_SAVED: Final = 0
 """State version of a run whose state cannot be written: it is folded from its history instead."""
 
@@ -26,10 +27,10 @@ NEVER_SAVED: Final = 0
 class _Touched:
     """A run that the batch changes."""
 
-    __slots__ = ("first_offset", "last_offset", "run")
+    __slots__ = ("clock", "first_offset", "last_offset", "run")
 
-    def __init__(self, run: Run, first_offset: int | None) -> None:
-        self.run, self.first_offset, self.last_offset = run, first_offset, 0
+    def __init__(self, run: Run, clock: Clock, first_offset: int | None) -> None:
+        self.run, self.clock, self.first_offset, self.last_offset = run, clock, first_offset, 0
 
 
 class PartitionFold:
@@ -40,14 +41,22 @@ class PartitionFold:
     """
 
     def __init__(
-        self, partition: int, partitions: int, cluster_id: str, mark: Mark | None = None, runs: Iterable[Run] = ()
+        self,
+        partition: int,
+        partitions: int,
+        cluster_id: str,
+        mark: Mark | None = None,
+        runs: Iterable[Run] = (),
+        clocks: Mapping[str, Clock] = _NO_CLOCKS,
     ) -> None:
+        """`runs` and `clocks` of the unfinished ones are those of the store that stands at `mark`."""
         self.partition, self.partitions, self.cluster_id = partition, partitions, cluster_id
         self.position = mark.position if mark else 0
         self.epoch = mark.epoch if mark else 0
         self.digest = mark.digest if mark else None
         self.generation = mark.generation if mark else 0
         self.runs = {run.id: run for run in runs}
+        self._clocks = dict(clocks)
         self.asks = ""
         """the run of which `take` must be told before it can go on"""
         self.start = self.position
@@ -114,11 +123,15 @@ class PartitionFold:
         offset = record.offset
         touched = self._touched.get(run_id)
         if touched is None:
-            touched = self._touched[run_id] = _Touched(run, offset if run.seq == 0 else None)
+            clock = self._clocks.get(run_id)
+            if clock is None:
+                clock = self._clocks[run_id] = Clock(record.timestamp, None, record.timestamp)
+            touched = self._touched[run_id] = _Touched(run, clock, offset if run.seq == 0 else None)
         touched.last_offset = offset
         extend(run, envelope, digest(value))
+        touched.clock.tick(record.timestamp, run.status)
         if run.phase == "done":
-            del self.runs[run_id]
+            del self.runs[run_id], self._clocks[run_id]
             self._ended.add(run_id)
         if type_ not in SHAPES:
             type_ = clean_text(type_)
@@ -163,15 +176,18 @@ class PartitionFold:
 
 
 def _row(partition: int, touched: _Touched) -> RunRow:
-    return run_row(partition, touched.run, touched.first_offset, touched.last_offset)
+    return run_row(partition, touched.run, touched.clock, touched.first_offset, touched.last_offset)
 
 
-def run_row(partition: int, run: Run, first: int | None, last: int) -> RunRow:
+def run_row(partition: int, run: Run, clock: Clock, first: int | None, last: int) -> RunRow:
     """The row of a run whose first event of this batch, if the batch began it, and last event stand at these offsets."""
     done = run.phase == "done"
     state, version = (None, EVOLVE_VERSION) if done else _state(run)
     reason = None if run.set_aside is None else clean_text(run.set_aside)
-    return RunRow(run.id, partition, first, last, run.seq, run.tip or "", done, state, version, reason, run_view(run))
+    ended_ms = clock.last_ms if done else None
+    times = clock.began_ms, clock.started_ms, ended_ms, clock.last_ms
+    tip = run.tip or ""
+    return RunRow(run.id, partition, first, last, run.seq, tip, done, state, version, reason, *times, run_view(run))
 
 
 def _state(run: Run) -> tuple[bytes, int]:
@@ -189,3 +205,16 @@ def refold(run_id: str, values: Iterable[bytes]) -> Run:
         assert envelope is not None, f"the history of run {run_id} holds a record that is no event"
         extend(run, envelope, digest(value))
     return run
+
+
+def retell(run_id: str, history: Iterable[HistoryRow]) -> tuple[Run, Clock]:
+    """A run and its clock from its history rows, oldest first, at least one."""
+    run, clock = Run(run_id), None
+    for row in history:
+        envelope = decode(row.value)
+        assert envelope is not None, f"the history of run {run_id} holds a record that is no event"
+        extend(run, envelope, digest(row.value))
+        clock = clock or Clock(row.at_ms, None, row.at_ms)
+        clock.tick(row.at_ms, run.status)
+    assert clock is not None, f"the history of run {run_id} is empty"
+    return run, clock

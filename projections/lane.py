@@ -175,10 +175,12 @@ class Lane:
         if snapshot.mark != mark:
             found, wanted = (0 if each is None else each.position for each in (snapshot.mark, mark))
             raise StalePosition(partition=self.partition, found=found, wanted=wanted)
+        clocks = await self._parts.store.clocks(self.partition)
         if snapshot.runs:
             took_s = time.monotonic() - began
             log.info("partition %d: %d unfinished runs loaded in %.2f s", self.partition, len(snapshot.runs), took_s)
-        return PartitionFold(self.partition, self._parts.settings.workflow_partitions, cluster_id, mark, snapshot.runs)
+        partitions = self._parts.settings.workflow_partitions
+        return PartitionFold(self.partition, partitions, cluster_id, mark, snapshot.runs, clocks)
 
     async def _step(self) -> None:
         """Write what waits, or wait for something. Events come first: most commands are settled by them."""

@@ -7,18 +7,21 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Final, Literal, Self, TypeVar
 
 from projections.board import Board, Rebuild
 from projections.compare import Comparison, compare_sets
 from projections.fold import refold
+from projections.past import as_it_was, up_to
 from projections.rows import PROJECTION_VERSION, Chain, columns, instant_us, stored_pending, stored_run
 from projections.tables import Audit, Level, StoredRow
 from schemas.errors import StalePosition
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
-from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.store import Batch, Clock, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.views import Status
 
 _IDS_AT_ONCE: Final = 1_000
 _SortKey = tuple[int, str]
@@ -55,6 +58,17 @@ class _Data:
         if row is not None:
             return stored_run(*row)
         return stored_pending(pending) if pending is not None else None
+
+    def then(self, run_id: str, at_ms: int) -> StoredRun | None:
+        """As it was; None before it was asked for and begun."""
+        stored, row = self.stored(run_id), self.runs.get(run_id)
+        began = row is not None and row.chain.began_ms <= at_ms
+        if stored is None or not (began or self.keys[run_id][0] <= at_ms * 1000):
+            return None
+        if row is None or row.chain.last_ms <= at_ms:
+            return stored
+        history = self.history[run_id]
+        return as_it_was(stored, history, sum(1 for _ in up_to(history, at_ms)))
 
     def matches(self, run_id: str, where: RunFilter) -> bool:
         """Whether the run is of the workflow and has the status that are asked for."""
@@ -118,6 +132,13 @@ class MemoryStore:
 
     # the projector's side
 
+    async def clocks(self, partition: int) -> Mapping[str, Clock]:
+        return {
+            chain.run_id: Clock(chain.began_ms, chain.started_ms, chain.last_ms)
+            for chain, _ in self._data.runs.values()
+            if chain.partition == partition and not chain.done
+        }
+
     async def mark(self, partition: int) -> Mark | None:
         return self._data.marks.get(partition)
 
@@ -163,6 +184,29 @@ class MemoryStore:
         data = self._data
         ids = (run_id for run_id in data.between(where, after) if data.matches(run_id, where))
         return [run for run in map(data.stored, islice(ids, limit)) if run is not None]
+
+    async def runs_then(
+        self, where: RunFilter, at_ms: int, *, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[StoredRun]:
+        return list(islice(self._then(where, at_ms, after), limit))
+
+    def _then(self, where: RunFilter, at_ms: int, after: tuple[str, str] | None) -> Iterator[StoredRun]:
+        data = self._data
+        for run_id in data.between(where, after):
+            then = data.then(run_id, at_ms)
+            if (
+                then is not None
+                and where.status in (None, then.view["status"])
+                and where.workflow_id in (None, then.view["workflow_id"])
+            ):
+                yield then
+
+    async def counts(self, where: RunFilter, at_ms: int | None = None) -> Mapping[Status, int]:
+        data, where = self._data, replace(where, status=None)
+        if at_ms is None:
+            matching = (run_id for run_id in data.between(where, None) if data.matches(run_id, where))
+            return Counter(run.view["status"] for run in map(data.stored, matching) if run is not None)
+        return Counter(run.view["status"] for run in self._then(where, at_ms, None))
 
     async def events(
         self,

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from projections import postgres_admin
@@ -14,7 +15,8 @@ from projections.collector import collector_paused
 from projections.compare import Comparison
 from projections.database import POISON, Database
 from projections.fold import refold
-from projections.lists import list_query, seq_bounds
+from projections.lists import counts_query, list_query, list_then_query, seq_bounds
+from projections.past import moved_since, page_then
 from projections.postgres_board import PostgresBoard
 from projections.postgres_compare import compare
 from projections.postgres_write import Rows, is_small, write, write_around_poison, write_pending, write_small
@@ -24,7 +26,8 @@ from projections.tables import Audit, Level
 from schemas.errors import StoreRefused
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
-from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.store import Batch, Clock, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.views import Status
 
 if TYPE_CHECKING:
     from projections.database import Connection
@@ -83,6 +86,9 @@ class PostgresStore:
 
     # the projector's side
 
+    async def clocks(self, partition: int) -> Mapping[str, Clock]:
+        return {run_id: Clock(*times) for run_id, *times in await self._db.fetch(SQL["clocks"], partition)}
+
     async def mark(self, partition: int) -> Mark | None:
         rows = await self._db.fetch(SQL["mark"], partition)
         return Mark(*rows[0]) if rows else None
@@ -136,6 +142,20 @@ class PostgresStore:
         query, args = list_query(where, after, limit)
         rows = await self._db.fetch(SQL[query], *args)
         return [stored_view(row) for row in rows]
+
+    async def runs_then(
+        self, where: RunFilter, at_ms: int, *, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[StoredRun]:
+        query, args = list_then_query(where, at_ms, after, limit)
+        async with self._db.transaction(READ) as connection:
+            rows = [tuple(row)[:-1] for row in await connection.fetch(SQL[query], *args)]
+            moved = [row[0] for row in rows if moved_since(row, at_ms)]
+            histories = await _histories(connection, moved) if moved else {}
+        return page_then(rows, histories, at_ms)
+
+    async def counts(self, where: RunFilter, at_ms: int | None = None) -> Mapping[Status, int]:
+        query, args = counts_query(where, at_ms)
+        return {status: count for status, count in await self._db.fetch(SQL[query], *args)}  # noqa: C416 - records
 
     async def events(
         self,
@@ -207,6 +227,11 @@ class PostgresStore:
 
     async def drop_old(self) -> bool:
         return await postgres_admin.drop(self._db, f"{self._db.schema}_old")
+
+
+async def _histories(connection: Connection, run_ids: Sequence[str]) -> Mapping[str, Sequence[HistoryRow]]:
+    rows = await connection.fetch(SQL["histories"], run_ids)
+    return {run_id: [HistoryRow(*row) for row in group] for run_id, group in groupby(rows, lambda row: str(row[0]))}
 
 
 async def _mark(connection: Connection, partition: int) -> Mark | None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from projections.fold import refold, run_row
+from projections.fold import retell, run_row
 from projections.tables import StoredRow, Tables
 from schemas.errors import StalePosition
 from schemas.store import Batch, HistoryRow, Mark, SetAside
@@ -69,6 +69,7 @@ async def _look(store: Tables, run_id: str) -> _Look | None:
 def _again(look: _Look) -> Batch:
     """The partition stays where it is; the row is what its history comes to."""
     chain, mark = look.row.chain, look.mark
-    row = run_row(chain.partition, refold(chain.run_id, [each.value for each in look.history]), None, chain.last_offset)
+    run, clock = retell(chain.run_id, look.history)
+    row = run_row(chain.partition, run, clock, None, chain.last_offset)
     raised = replace(mark, generation=mark.generation + 1)
     return Batch(chain.partition, mark.position, raised, [row], [], {}, generation=mark.generation)

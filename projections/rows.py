@@ -16,7 +16,7 @@ from schemas.run import EVOLVE_VERSION
 from schemas.store import PendingRow, RunRow, StoredRun
 from schemas.views import STATUSES, RunView
 
-ROWS_VERSION: Final = 1
+ROWS_VERSION: Final = 2
 """Raised when a row is to say something else of the same run. Below 1000."""
 PROJECTION_VERSION: Final = EVOLVE_VERSION * 1000 + ROWS_VERSION
 """Stands with the position of each partition, and is part of the fence; tables of an older one are rebuilt by projectors."""
@@ -46,6 +46,10 @@ class Chain(NamedTuple):
     state: bytes | None
     state_version: int
     set_aside: str | None
+    began_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    last_ms: int
 
 
 class Shown(NamedTuple):

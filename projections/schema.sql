@@ -13,7 +13,8 @@ create table positions (
     primary key (topic, partition)
 ) with (fillfactor = 50);
 
--- One row per run. The columns down to set_aside need the envelopes alone; the rest is what people see.
+-- One row per run. The columns down to set_aside need the envelopes alone; the rest is what people see. The last four are
+-- when it began, first ran, ended and last moved, by the log's time in ms since 1970, for looks at the past.
 create table runs (
     run_id text collate "C" primary key,
     partition int not null,
@@ -35,7 +36,11 @@ create table runs (
     created_at text not null default '',
     created_us bigint not null default 0,
     started_at text,
-    finished_at text
+    finished_at text,
+    began_ms bigint not null default 0,
+    started_ms bigint,
+    ended_ms bigint,
+    last_ms bigint not null default 0
 ) with (fillfactor = 85);
 
 -- Every fact, as its bytes stand in the log. The column offset is a reserved word, hence log_offset.
@@ -81,3 +86,15 @@ create index runs_open on runs (workflow_id) where not done;
 create index pending_workflow on pending (workflow_id);
 -- Runs that the projection could not fold, for people.
 create index runs_set_aside on runs (run_id) where set_aside is not null;
+
+-- `listed` with these times; a command that has not become a run yet has none.
+create view dated as
+select run_id, partition, 'e'::text as place, last_offset + 1 as next_offset, seq, set_aside,
+    workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at,
+    began_ms, started_ms, ended_ms, last_ms
+from runs
+union all
+select run_id, partition, 't'::text, log_offset + 1, 0::bigint, null::text,
+    workflow_id, version, 'PENDING'::text, payload, '{}'::json, null::json, '[]'::json, created_at, created_us, null::text, null::text,
+    null::bigint, null::bigint, null::bigint, null::bigint
+from pending;

@@ -13,19 +13,29 @@ import orjson
 
 from projections.collector import collector_paused
 from projections.fold import refold
-from projections.lists import list_query, seq_bounds
+from projections.lists import counts_query, list_query, list_then_query, seq_bounds
+from projections.past import moved_since, page_then
 from projections.rows import CHAIN, PROJECTION_VERSION, Chain, Shown, check_projection, columns, instant_us, stored_view
 from projections.sql import HERE, queries
 from projections.tables import StoredRow
 from schemas.errors import StalePosition, StoreRefused
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
-from schemas.store import Batch, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.store import Batch, Clock, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.views import Status
 
 SQL: Final = queries("sqlite")
 SCHEMA_VERSION: Final = 2
 BUSY_TIMEOUT_S: Final = 5.0
 _IDS_AT_ONCE: Final = 1_000
+SINCE_THE_FIRST: Final = (
+    ("positions", "projection integer not null default 1001"),
+    ("positions", "generation integer not null default 0"),
+    ("runs", "began_ms integer not null default 0"),
+    ("runs", "started_ms integer"),
+    ("runs", "ended_ms integer"),
+    ("runs", "last_ms integer not null default 0"),
+)
 _PRAGMAS: Final = "pragma journal_mode = wal; pragma synchronous = normal; pragma foreign_keys = off"
 
 
@@ -40,8 +50,8 @@ def create(file: Path) -> None:
                 what=f"{file} is of version {found}, this program knows version {SCHEMA_VERSION} and older"
             )
         if found == 1:
-            for column in ("projection integer not null default 1001", "generation integer not null default 0"):
-                connection.execute(f"alter table positions add column {column}")
+            for table, column in SINCE_THE_FIRST:
+                connection.execute(f"alter table {table} add column {column}")
         connection.executescript((HERE / "sqlite_schema.sql").read_text())
     finally:
         connection.close()
@@ -94,6 +104,9 @@ class SqliteTables:
         return mark.position if mark else 0, {row[0]: Tip(row[1], row[2], bool(row[3])) for row in rows}
 
     # the projector's side
+
+    def clocks(self, partition: int) -> dict[str, Clock]:
+        return {run_id: Clock(*times) for run_id, *times in self._rows("clocks", partition)}
 
     def mark(self, partition: int) -> Mark | None:
         with self.transaction("begin"):
@@ -155,6 +168,18 @@ class SqliteTables:
     def runs(self, where: RunFilter, after: tuple[str, str] | None, limit: int) -> list[StoredRun]:
         query, args = list_query(where, after, limit)
         return [stored_view(row) for row in self._rows(query, *args)]
+
+    def runs_then(self, where: RunFilter, at_ms: int, after: tuple[str, str] | None, limit: int) -> list[StoredRun]:
+        query, args = list_then_query(where, at_ms, after, limit)
+        with self.transaction("begin"):
+            rows = [row[:-1] for row in self._rows(query, *args)]
+            moved = [row[0] for row in rows if moved_since(row, at_ms)]
+            histories = self.histories(moved) if moved else {}
+        return page_then(rows, histories, at_ms)
+
+    def counts(self, where: RunFilter, at_ms: int | None) -> dict[Status, int]:
+        query, args = counts_query(where, at_ms)
+        return dict(self._rows(query, *args))
 
     def events(
         self,

@@ -62,6 +62,12 @@ class Catalog:
             return versions[-1] if versions else None
         return versions[version - 1] if 1 <= version <= len(versions) else None
 
+    def get_then(self, workflow_id: str, at: str) -> Defined | None:
+        """The version that was the newest at a time, RFC 3339 in UTC as `defined_at` is; a version counts from its own time
+        on, whatever those before it say."""
+        then = [each for each in self._versions.get(workflow_id, []) if each.defined_at <= at]
+        return then[-1] if then else None
+
     def newest(self) -> list[Defined]:
         """The newest version of every workflow, by id."""
         return [self._versions[workflow_id][-1] for workflow_id in sorted(self._versions)]

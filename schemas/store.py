@@ -57,6 +57,22 @@ class SnapshotStore(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Clock:
+    """When a run began, first ran and last moved, by the log's time in ms since 1970. It never goes back: an event that a
+    broker with a stepped clock has dated earlier counts as of the one before it."""
+
+    began_ms: int
+    started_ms: int | None
+    last_ms: int
+
+    def tick(self, at_ms: int, status: Status) -> None:
+        """An event was logged, after which the run has this status."""
+        self.last_ms = max(self.last_ms, at_ms)
+        if self.started_ms is None and status != "PENDING":
+            self.started_ms = self.last_ms
+
+
 class HistoryRow(NamedTuple):
     """A fact as it stands in the log. `value`: the record's value bytes, never re-serialised; `at_ms`: the log's time."""
 
@@ -73,7 +89,7 @@ class RunRow(NamedTuple):
 
     `first_offset`: of its first event when the batch holds it, None when it stood before (the store keeps what it has).
     `state`: None when the run is finished. `set_aside`: why the run is set aside, None for a sound one; then the view
-    stands still but for seq and reason.
+    stands still but for seq and reason. The times are the run's `Clock`, `ended_ms` None while it is unfinished.
     """
 
     run_id: str
@@ -86,6 +102,10 @@ class RunRow(NamedTuple):
     state: bytes | None
     state_version: int
     set_aside: str | None
+    began_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    last_ms: int
     view: RunView
 
 
@@ -128,6 +148,10 @@ class WriteStore(Protocol):
 
     async def migrate(self) -> None:
         """Make the tables, or bring them to this version. Any number of processes may call it at once."""
+        ...
+
+    async def clocks(self, partition: int) -> Mapping[str, Clock]:
+        """Of all unfinished runs of a partition, for whoever goes on folding it."""
         ...
 
     async def mark(self, partition: int) -> Mark | None:
@@ -186,6 +210,17 @@ class ReadStore(Protocol):
         """Newest first by (created_at, run_id); `after`: the pair of the last one seen."""
         ...
 
+    async def runs_then(
+        self, where: RunFilter, at_ms: int, *, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[StoredRun]:
+        """The same as they were when the log's clock showed `at_ms`, the status of the filter being that of then."""
+        ...
+
+    async def counts(self, where: RunFilter, at_ms: int | None = None) -> Mapping[Status, int]:
+        """How many runs have each status, now or when the log's clock showed `at_ms`; those that none has are left out.
+        The filter's own status does not count."""
+        ...
+
     async def events(
         self,
         run_id: str,
@@ -196,6 +231,10 @@ class ReadStore(Protocol):
         types: Collection[str],
         limit: int,
     ) -> Sequence[HistoryRow]: ...
+
+    async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
+        """As `SnapshotStore.tips`."""
+        ...
 
     async def unfinished(self, workflow_id: str, *, limit: int) -> int:
         """How many runs of a workflow have not ended, waiting commands among them and those that are set aside not;

@@ -30,6 +30,10 @@ class CatalogReader(FoldedTopic):
         """A version, or the newest one seen so far."""
         return self._catalog.get(workflow_id, version)
 
+    def get_then(self, workflow_id: str, at: str) -> Defined | None:
+        """The version that was the newest at a time, RFC 3339 in UTC with milliseconds."""
+        return self._catalog.get_then(workflow_id, at)
+
     def newest(self) -> list[Defined]:
         """The newest version of every workflow, by id."""
         return self._catalog.newest()

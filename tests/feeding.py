@@ -32,7 +32,8 @@ async def feed(
 ) -> PartitionFold:
     """Apply all records of a partition, in the given batches or in one, going on from where the store stands."""
     snapshot = await store.snapshot(partition)
-    fold = PartitionFold(partition, log.partitions, CLUSTER, snapshot.mark, snapshot.runs)
+    clocks = await store.clocks(partition)
+    fold = PartitionFold(partition, log.partitions, CLUSTER, snapshot.mark, snapshot.runs, clocks)
     for batch in [log.records[partition]] if cuts is None else cuts:
         rest = [record for record in batch if record.offset >= fold.position]
         if rest:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from projections import sqlite_tables
 from projections.filesystem import FilesystemStore
 from projections.sqlite_tables import SqliteTables
 from schemas.errors import OtherProjection, StoreAway, StoreRefused
 from tests.contract.cases import whole_log
+from tests.contract.store_past import PastContract
 from tests.contract.store_reads import ReadContract
 from tests.contract.store_tables import SharedContract, TablesContract
 from tests.contract.store_writes import WriteContract
@@ -41,6 +43,10 @@ class TestFilesystemWrites(WriteContract):
 
 
 class TestFilesystemReads(ReadContract):
+    pass
+
+
+class TestFilesystemPast(PastContract):
     pass
 
 
@@ -200,8 +206,9 @@ async def test_a_file_of_the_first_version_is_brought_to_this_one(store: Filesys
     log, _ = whole_log("SUCCESS")
     await feed(store, log)
     raw = sqlite3.connect(store.folder / "tables-1.sqlite3", isolation_level=None)
-    raw.execute("alter table positions drop column projection")
-    raw.execute("alter table positions drop column generation")
+    raw.execute("drop view dated")
+    for table, column in sqlite_tables.SINCE_THE_FIRST:
+        raw.execute(f"alter table {table} drop column {column.partition(' ')[0]}")
     raw.execute("pragma user_version = 1")
     raw.close()
     await store.migrate()

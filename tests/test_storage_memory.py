@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from projections.memory import MemoryStore
+from tests.contract.store_past import PastContract
 from tests.contract.store_reads import ReadContract
 from tests.contract.store_tables import TablesContract
 from tests.contract.store_writes import WriteContract
@@ -22,6 +23,10 @@ class TestMemoryWrites(WriteContract):
 
 
 class TestMemoryReads(ReadContract):
+    pass
+
+
+class TestMemoryPast(PastContract):
     pass
 
 

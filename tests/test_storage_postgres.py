@@ -16,6 +16,7 @@ from projections.postgres import PostgresStore
 from schemas.errors import OtherProjection, StoreAway, StoreRefused
 from schemas.store import RunFilter
 from tests.contract.cases import pending, whole_log
+from tests.contract.store_past import PastContract
 from tests.contract.store_reads import ReadContract
 from tests.contract.store_tables import SharedContract, TablesContract
 from tests.contract.store_writes import WriteContract
@@ -83,6 +84,10 @@ class TestPostgresCopies(WriteContract):
 
 
 class TestPostgresReads(ReadContract):
+    pass
+
+
+class TestPostgresPast(PastContract):
     pass
 
 

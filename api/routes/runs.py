@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Final, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 from fastapi import APIRouter, Path, Query
@@ -11,22 +11,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import cursors
-from api.bodies import EventPage, RunBody, RunPage
+from api.bodies import CountsBody, EventPage, ProofBody, RunBody, RunPage
 from api.openapi import problems
-from api.reads import instant, not_modified, of_tables, page_headers, page_limit, wanted_position
+from api.pages import page_of
+from api.past import moment_of, run_then
+from api.reads import instant, not_modified, of_tables, page_headers, page_limit, past_ms, wanted_position
 from api.responses import Json
-from api.routing import Cursor, Limit, MinPosition, Shared, StrictRoute, reach_tables
+from api.routing import AsOf, Cursor, Limit, MinPosition, Shared, StrictRoute, reach_tables
 from schemas import position as positions
 from schemas.errors import RunUnknown
 from schemas.events import time_text
 from schemas.identity import digest
 from schemas.store import HistoryRow, RunFilter, StoredRun
-from schemas.views import Status
+from schemas.views import STATUSES, Status
 
-PAGE_BYTES_MAX: Final = 8 * 1024 * 1024
-"""A page ends early when its items come to more: the cursor leads on."""
-ROWS_AT_ONCE: Final = 100
-"""Rows asked of the store in one query, whatever the page's limit."""
 TYPES_MAX: Final = 20
 
 
@@ -34,11 +32,16 @@ router = APIRouter(route_class=StrictRoute, tags=["runs"])
 
 RunId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 WorkflowFilter = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+At = Annotated[
+    str | None,
+    Query(
+        max_length=40, description="RFC 3339 time, by the log's clock, or the number of an event (`seq`, 0: none yet)"
+    ),
+]
 Instant = Annotated[
     str | None, Query(max_length=40, description="RFC 3339, exclusive", json_schema_extra={"format": "date-time"})
 ]
 EventType = Annotated[str, Query(min_length=1, max_length=100)]
-Row = TypeVar("Row")
 
 
 @router.get("/api/v1/runs", operation_id="runs_list", response_model=RunPage, responses=problems(400, 431, 503))
@@ -49,12 +52,17 @@ async def list_runs(
     status: Status | None = None,
     created_after: Instant = None,
     created_before: Instant = None,
+    as_of: AsOf = None,
     limit: Limit = None,
     cursor: Cursor = None,
     min_position: MinPosition = None,
 ) -> Json:
-    """Runs, newest first. A start that is accepted but not yet taken by a worker is PENDING."""
+    """Runs, newest first. A start that is accepted but not yet taken by a worker is PENDING.
+
+    With `as_of`, as they were at that time by the log's clock: each item, and the status that is filtered by.
+    """
     settings = api.deps.settings
+    at_ms = past_ms(as_of, "as_of", api.deps.clock())
     where = RunFilter(
         workflow_id, status, instant(created_after, "created_after"), instant(created_before, "created_before")
     )
@@ -64,6 +72,7 @@ async def list_runs(
         "status": status,
         "created_after": where.created_after,
         "created_before": where.created_before,
+        "as_of": at_ms,
     }
     most = page_limit(limit, settings.workflow_page_items_max)
     last = cursors.decode(cursor, bound, (str, str)) if cursor is not None else None
@@ -72,12 +81,38 @@ async def list_runs(
 
     async def rows(after: StoredRun | None, count: int) -> Sequence[StoredRun]:
         key = (str(last[0]), str(last[1])) if last else None
-        return await api.deps.store.runs(where, after=_key(after) if after else key, limit=count)
+        key = _key(after) if after else key
+        if at_ms is not None:
+            return await api.deps.store.runs_then(where, at_ms, after=key, limit=count)
+        return await api.deps.store.runs(where, after=key, limit=count)
 
-    shown, more = await _page(rows, most, lambda stored: orjson.dumps(_shown(stored)))
+    shown, more = await page_of(rows, most, lambda stored: orjson.dumps(_shown(stored)))
     following = cursors.encode(bound, list(_key(shown[-1][0]))) if more else None
     body = {"items": [orjson.Fragment(text) for _, text in shown], "next_cursor": following}
     return Json(body, headers=page_headers(request, position, following))
+
+
+@router.get(
+    "/api/v1/run-counts", operation_id="runs_counts", response_model=CountsBody, responses=problems(400, 431, 503)
+)
+async def count_runs(
+    api: Shared,
+    workflow_id: WorkflowFilter = None,
+    created_after: Instant = None,
+    created_before: Instant = None,
+    as_of: AsOf = None,
+    min_position: MinPosition = None,
+) -> Json:
+    """How many runs have each status, now or `as_of` a time. Every run that matches is looked at: bound it where there are
+    millions."""
+    at_ms = past_ms(as_of, "as_of", api.deps.clock())
+    after, before = instant(created_after, "created_after"), instant(created_before, "created_before")
+    await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)))
+    position = await api.deps.store.positions()
+    found = await api.deps.store.counts(RunFilter(workflow_id, None, after, before), at_ms)
+    counts: dict[str, int] = {status: found.get(status, 0) for status in STATUSES}
+    body = {"total": sum(counts.values()), **counts}
+    return Json(body, headers={"Workflow-Position": positions.encode(position)})
 
 
 @router.get(
@@ -86,12 +121,20 @@ async def list_runs(
     response_model=RunBody,
     responses={304: {"description": "Not modified"}, **problems(400, 404, 431, 503)},
 )
-async def get_run(request: Request, api: Shared, run_id: RunId, min_position: MinPosition = None) -> Response:
-    """One run. Its ETag is its `seq`: with `If-None-Match` the answer is 304 until the run has moved."""
+async def get_run(
+    request: Request, api: Shared, run_id: RunId, at: At = None, min_position: MinPosition = None
+) -> Response:
+    """One run. Its ETag is its `seq`: with `If-None-Match` the answer is 304 until the run has moved.
+
+    With `at`, as it was: at a time by the log's clock, or after its event of that number.
+    """
+    moment = moment_of(at, api.deps.clock())
     await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)))
     stored = await api.deps.store.run(run_id)
     if stored is None:
         raise RunUnknown(run_id=run_id)
+    if moment is not None:
+        stored = await run_then(api.deps.store, stored, moment)
     etag = f'"{stored.view["seq"]}"'
     headers = {"ETag": etag, "Workflow-Position": _token(stored), "Cache-Control": "private, no-cache"}
     if not_modified(request, etag):
@@ -135,32 +178,72 @@ async def list_events(
             run_id, order=order, before_seq=below, after_seq=above, types=types, limit=count
         )
 
-    shown, more = await _page(rows, most, _event)
+    shown, more = await page_of(rows, most, _event)
     following = cursors.encode(bound, [shown[-1][0].seq]) if more else None
     body = {"items": [orjson.Fragment(text) for _, text in shown], "next_cursor": following}
     return Json(body, headers=page_headers(request, {stored.place: stored.offset}, following))
 
 
-async def _page(
-    rows: Callable[[Row | None, int], Awaitable[Sequence[Row]]], most: int, text_of: Callable[[Row], bytes]
-) -> tuple[list[tuple[Row, bytes]], bool]:
-    """Up to `most` rows with their JSON, fewer when they come to too many bytes, and whether there are more.
+@router.get(
+    "/api/v1/runs/{run_id}/proof",
+    operation_id="runs_proof",
+    response_model=ProofBody,
+    responses=problems(400, 404, 431, 503),
+)
+async def prove_run(
+    request: Request,
+    api: Shared,
+    run_id: RunId,
+    limit: Limit = None,
+    cursor: Cursor = None,
+    min_position: MinPosition = None,
+) -> Json:
+    """A run's events with their bytes as they stand in the log, and the digests that chain them, oldest first.
 
-    `rows(after, count)` asks the store for the rows that follow.
+    Anybody can check them: the digest of each, the `prev` that each carries, and that the last one is the head that the row of
+    the run knows. `docs/check_proof.py` does, with nothing of ours; it takes the pages in their order.
     """
-    shown: list[tuple[Row, bytes]] = []
-    size = 0
-    while True:
-        wanted = min(ROWS_AT_ONCE, most - len(shown) + 1)
-        fetched = await rows(shown[-1][0] if shown else None, wanted)
-        for row in fetched:
-            text = text_of(row)
-            size += len(text)
-            if shown and (len(shown) == most or size > PAGE_BYTES_MAX):
-                return shown, True
-            shown.append((row, text))
-        if len(fetched) < wanted:
-            return shown, False
+    settings = api.deps.settings
+    bound = {"list": "proof", "run_id": run_id}
+    most = page_limit(limit, settings.workflow_page_items_max)
+    last = int(cursors.decode(cursor, bound, (int,))[0]) if cursor is not None else None
+    await reach_tables(api, of_tables(wanted_position(min_position, settings.workflow_partitions)))
+    stored = await api.deps.store.run(run_id)
+    partition = stored.place[1] if stored is not None else 0
+    head = (await api.deps.store.tips(partition, [run_id]))[1].get(run_id)
+    if stored is None or head is None:
+        raise RunUnknown(run_id=run_id)
+
+    async def rows(after: HistoryRow | None, count: int) -> Sequence[HistoryRow]:
+        above = after.seq if after else last
+        return await api.deps.store.events(
+            run_id, order="asc", before_seq=head.seq + 1, after_seq=above, types=(), limit=count
+        )
+
+    shown, more = await page_of(rows, most, _proven)
+    following = cursors.encode(bound, [shown[-1][0].seq]) if more else None
+    body = {
+        "run_id": run_id,
+        "topic": settings.topics.events,
+        "partition": partition,
+        "head": {"seq": head.seq, "digest": head.digest, "done": head.done},
+        "items": [orjson.Fragment(text) for _, text in shown],
+        "next_cursor": following,
+    }
+    return Json(body, headers=page_headers(request, {stored.place: stored.offset}, following))
+
+
+def _proven(row: HistoryRow) -> bytes:
+    """The event with its bytes: JSON is UTF-8, and nothing of it is written anew."""
+    return orjson.dumps(
+        {
+            "seq": row.seq,
+            "offset": row.offset,
+            "logged_at": time_text(row.at_ms / 1000),
+            "digest": digest(row.value),
+            "value": row.value.decode(),
+        }
+    )
 
 
 def _shown(stored: StoredRun) -> dict[str, Any]:

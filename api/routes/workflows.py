@@ -10,14 +10,15 @@ from starlette.requests import Request
 from api import cursors
 from api.bodies import WorkflowBody, WorkflowPage
 from api.definitions import read_definition
-from api.errors import PositionNotReached
+from api.errors import FieldError, ParameterInvalid, PositionNotReached, WorkflowNotThen
 from api.openapi import body_of, problems
-from api.reads import of_definitions, page_headers, page_limit, wanted_position
+from api.reads import of_definitions, page_headers, page_limit, past_ms, wanted_position
 from api.responses import Json
 from api.routes.trigger import find_definition
-from api.routing import Api, Cursor, Limit, MinPosition, PlainRoute, Shared, StrictRoute, api_of, caller_of
+from api.routing import Api, AsOf, Cursor, Limit, MinPosition, PlainRoute, Shared, StrictRoute, api_of, caller_of
 from schemas import position as positions
 from schemas.catalog import Defined
+from schemas.events import time_text
 
 router = APIRouter(route_class=StrictRoute, tags=["workflows"])
 writing = APIRouter(route_class=PlainRoute, tags=["workflows"])
@@ -79,11 +80,29 @@ async def list_workflows(
     responses=problems(400, 404, 431, 503),
 )
 async def get_workflow(
-    api: Shared, workflow_id: WorkflowId, version: Version = None, min_position: MinPosition = None
+    api: Shared,
+    workflow_id: WorkflowId,
+    version: Version = None,
+    as_of: AsOf = None,
+    min_position: MinPosition = None,
 ) -> Json:
-    """One workflow, in its newest version or the one asked for."""
+    """One workflow: its newest version, the one asked for, or the one that was the newest `as_of` a time."""
+    at_ms = past_ms(as_of, "as_of", api.deps.clock())
+    if version is not None and at_ms is not None:
+        raise ParameterInvalid(FieldError("query/as_of", "not_with_version", "give version or as_of, not both"))
     await _reach(api, min_position)
-    return Json(_shown(api, await find_definition(api, workflow_id, version)), headers=_headers(api))
+    defined = await find_definition(api, workflow_id, 1 if at_ms is not None else version)
+    if at_ms is not None:
+        defined = _then(api, defined, at_ms)
+    return Json(_shown(api, defined), headers=_headers(api))
+
+
+def _then(api: Api, first: Defined, at_ms: int) -> Defined:
+    at = time_text(at_ms / 1000)
+    defined = api.deps.catalog.get_then(first.id, at)
+    if defined is None:
+        raise WorkflowNotThen(workflow_id=first.id, at=at, since=first.defined_at)
+    return defined
 
 
 async def _reach(api: Api, min_position: str | None) -> None:

@@ -38,7 +38,7 @@ select max(projection) from positions
 -- name: apply_small
 with moved as (
     update positions set position = $3, epoch = $4, digest = $5, cluster_id = $6
-    where topic = 'e' and partition = $1 and position = $2 and generation = $37 and projection = {projection}
+    where topic = 'e' and partition = $1 and position = $2 and generation = $41 and projection = {projection}
     returning 1
 ), commands as (
     update positions set position = $8
@@ -51,16 +51,18 @@ with moved as (
 ), u as (
     select * from unnest(
         $15::text[], $16::int[], $17::bigint[], $18::bigint[], $19::bigint[], $20::text[], $21::boolean[], $22::bytea[],
-        $23::int[], $24::text[], $25::text[], $26::bigint[], $27::text[], $28::json[], $29::json[], $30::json[],
-        $31::json[], $32::text[], $33::bigint[], $34::text[], $35::text[]
+        $23::int[], $24::text[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::text[], $30::bigint[],
+        $31::text[], $32::json[], $33::json[], $34::json[], $35::json[], $36::text[], $37::bigint[], $38::text[], $39::text[]
     ) as u (
         run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside,
+        began_ms, started_ms, ended_ms, last_ms,
         workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
     )
     where exists (select from moved)
 ), began as (
     insert into runs (
         run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside,
+        began_ms, started_ms, ended_ms, last_ms,
         workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
     )
     select * from u where first_offset is not null
@@ -70,6 +72,7 @@ with moved as (
     update runs set
         last_offset = u.last_offset, seq = u.seq, digest = u.digest, done = u.done,
         state = u.state, state_version = u.state_version, set_aside = u.set_aside,
+        began_ms = u.began_ms, started_ms = u.started_ms, ended_ms = u.ended_ms, last_ms = u.last_ms,
         workflow_id = u.workflow_id, version = u.version, status = u.status, payload = u.payload, results = u.results,
         error = u.error, steps = u.steps, created_at = u.created_at, created_us = u.created_us,
         started_at = u.started_at, finished_at = u.finished_at
@@ -79,7 +82,7 @@ with moved as (
 )
 select (select count(*) from moved) / case
     when not exists (select from moved) then 1
-    when (select count(*) from known) = $36::bigint and ($7::bigint is null or exists (select from commands)) then 1
+    when (select count(*) from known) = $40::bigint and ($7::bigint is null or exists (select from commands)) then 1
     else 0
 end
 
@@ -87,15 +90,17 @@ end
 update runs set
     last_offset = u.last_offset, seq = u.seq, digest = u.digest, done = u.done,
     state = u.state, state_version = u.state_version, set_aside = u.set_aside,
+    began_ms = u.began_ms, started_ms = u.started_ms, ended_ms = u.ended_ms, last_ms = u.last_ms,
     workflow_id = u.workflow_id, version = u.version, status = u.status, payload = u.payload, results = u.results,
     error = u.error, steps = u.steps, created_at = u.created_at, created_us = u.created_us,
     started_at = u.started_at, finished_at = u.finished_at
 from unnest(
     $1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::boolean[], $6::bytea[], $7::int[], $8::text[],
-    $9::text[], $10::bigint[], $11::text[], $12::json[], $13::json[], $14::json[], $15::json[], $16::text[], $17::bigint[],
-    $18::text[], $19::text[]
+    $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
+    $13::text[], $14::bigint[], $15::text[], $16::json[], $17::json[], $18::json[], $19::json[], $20::text[], $21::bigint[],
+    $22::text[], $23::text[]
 ) as u (
-    run_id, last_offset, seq, digest, done, state, state_version, set_aside,
+    run_id, last_offset, seq, digest, done, state, state_version, set_aside, began_ms, started_ms, ended_ms, last_ms,
     workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
 )
 where runs.run_id = u.run_id
@@ -103,9 +108,12 @@ where runs.run_id = u.run_id
 -- name: update_chains
 update runs set
     last_offset = u.last_offset, seq = u.seq, digest = u.digest, done = u.done,
-    state = u.state, state_version = u.state_version, set_aside = u.set_aside
-from unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::boolean[], $6::bytea[], $7::int[], $8::text[])
-    as u (run_id, last_offset, seq, digest, done, state, state_version, set_aside)
+    state = u.state, state_version = u.state_version, set_aside = u.set_aside,
+    began_ms = u.began_ms, started_ms = u.started_ms, ended_ms = u.ended_ms, last_ms = u.last_ms
+from unnest(
+    $1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::boolean[], $6::bytea[], $7::int[], $8::text[],
+    $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[]
+) as u (run_id, last_offset, seq, digest, done, state, state_version, set_aside, began_ms, started_ms, ended_ms, last_ms)
 where runs.run_id = u.run_id
 
 -- name: delete_pending
@@ -137,6 +145,9 @@ select run_id, partition, seq, set_aside from runs where set_aside is not null a
 -- name: count_set_aside
 select count(*) from runs where set_aside is not null
 
+-- name: clocks
+select run_id, began_ms, started_ms, last_ms from runs where partition = $1 and not done
+
 -- name: histories
 select run_id, seq, type, log_offset, at_ms, value
 from unnest($1::text[]) as wanted (run_id) join history using (run_id) order by run_id, seq
@@ -164,6 +175,39 @@ select * from listed
 where created_us > $1 and created_us < $2 and (created_us, run_id) < ($3, $4) and workflow_id = $6 and status = $7
 order by created_us desc, run_id desc limit $5
 
+-- The moment is $1, in ms since 1970. A run exists as soon as it was asked for or its first event was logged.
+-- fragment: status_then
+case
+    when began_ms is null or began_ms > $1 then 'PENDING'
+    when ended_ms <= $1 then status
+    when started_ms <= $1 then 'RUNNING'
+    else 'PENDING'
+end
+
+-- name: list_then
+select * from (select *, {status_then} as status_then from dated) as runs_then
+where created_us > $2 and created_us < $3 and (created_us, run_id) < ($4, $5)
+    and (created_us <= $1 * 1000 or began_ms <= $1) and ($7::text is null or status_then = $7)
+order by created_us desc, run_id desc limit $6
+
+-- name: list_then_by_workflow
+select * from (select *, {status_then} as status_then from dated) as runs_then
+where created_us > $2 and created_us < $3 and (created_us, run_id) < ($4, $5)
+    and (created_us <= $1 * 1000 or began_ms <= $1) and ($7::text is null or status_then = $7) and workflow_id = $8
+order by created_us desc, run_id desc limit $6
+
+-- name: counts
+select status, count(*) from (
+    select status, created_us, workflow_id from runs union all select 'PENDING', created_us, workflow_id from pending
+) as counted
+where created_us > $1 and created_us < $2 and ($3::text is null or workflow_id = $3) group by status
+
+-- name: counts_then
+select status_then, count(*) from (select *, {status_then} as status_then from dated) as runs_then
+where created_us > $2 and created_us < $3 and ($4::text is null or workflow_id = $4)
+    and (created_us <= $1 * 1000 or began_ms <= $1)
+group by status_then
+
 -- name: unfinished_of
 select count(*) from (
     select * from (select 1 from pending where workflow_id = $1 limit $2) as waiting
@@ -181,6 +225,7 @@ where run_id = $1 and seq > $2 and seq < $3 and ($4::text[] = '{}' or type = any
 
 -- name: rows
 select run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside,
+    began_ms, started_ms, ended_ms, last_ms,
     workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
 from unnest($1::text[]) as wanted (run_id) join runs using (run_id)
 

@@ -11,6 +11,7 @@ grant select on workflow.migrations to :"api", :"worker", :"projector";
 
 -- Reads for people.
 grant select on workflow.positions, workflow.runs, workflow.history, workflow.pending, workflow.listed to :"api";
+grant select on workflow.dated to :"api";
 
 -- The snapshot, and whether a start has become a run before.
 grant select on workflow.positions, workflow.runs, workflow.history to :"worker";

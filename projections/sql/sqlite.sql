@@ -27,12 +27,14 @@ select max(projection) from positions
 -- name: insert_run
 insert into runs (
     run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside,
+    began_ms, started_ms, ended_ms, last_ms,
     workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
-) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: update_run
 update runs set
     last_offset = ?, seq = ?, digest = ?, done = ?, state = ?, state_version = ?, set_aside = ?,
+    began_ms = ?, started_ms = ?, ended_ms = ?, last_ms = ?,
     workflow_id = ?, version = ?, status = ?, payload = ?, results = ?, error = ?, steps = ?,
     created_at = ?, created_us = ?, started_at = ?, finished_at = ?
 where run_id = ?
@@ -62,6 +64,9 @@ select run_id, partition, seq, set_aside from runs where set_aside is not null a
 -- name: count_set_aside
 select count(*) from runs where set_aside is not null
 
+-- name: clocks
+select run_id, began_ms, started_ms, last_ms from runs where partition = ? and not done
+
 -- name: histories
 select run_id, seq, type, log_offset, at_ms, value from history
 where run_id in (select value from json_each(?)) order by run_id, seq
@@ -89,6 +94,39 @@ select * from listed
 where created_us > ?1 and created_us < ?2 and (created_us, run_id) < (?3, ?4) and workflow_id = ?6 and status = ?7
 order by created_us desc, run_id desc limit ?5
 
+-- The moment is ?1, in ms since 1970. A run exists as soon as it was asked for or its first event was logged.
+-- fragment: status_then
+case
+    when began_ms is null or began_ms > ?1 then 'PENDING'
+    when ended_ms <= ?1 then status
+    when started_ms <= ?1 then 'RUNNING'
+    else 'PENDING'
+end
+
+-- name: list_then
+select * from (select *, {status_then} as status_then from dated) as runs_then
+where created_us > ?2 and created_us < ?3 and (created_us, run_id) < (?4, ?5)
+    and (created_us <= ?1 * 1000 or began_ms <= ?1) and (?7 is null or status_then = ?7)
+order by created_us desc, run_id desc limit ?6
+
+-- name: list_then_by_workflow
+select * from (select *, {status_then} as status_then from dated) as runs_then
+where created_us > ?2 and created_us < ?3 and (created_us, run_id) < (?4, ?5)
+    and (created_us <= ?1 * 1000 or began_ms <= ?1) and (?7 is null or status_then = ?7) and workflow_id = ?8
+order by created_us desc, run_id desc limit ?6
+
+-- name: counts
+select status, count(*) from (
+    select status, created_us, workflow_id from runs union all select 'PENDING', created_us, workflow_id from pending
+) as counted
+where created_us > ?1 and created_us < ?2 and (?3 is null or workflow_id = ?3) group by status
+
+-- name: counts_then
+select status_then, count(*) from (select *, {status_then} as status_then from dated) as runs_then
+where created_us > ?2 and created_us < ?3 and (?4 is null or workflow_id = ?4)
+    and (created_us <= ?1 * 1000 or began_ms <= ?1)
+group by status_then
+
 -- name: unfinished_of
 select count(*) from (
     select * from (select 1 from pending where workflow_id = ?1 limit ?2) as waiting
@@ -108,6 +146,7 @@ order by seq desc limit ?5
 
 -- name: rows
 select run_id, partition, first_offset, last_offset, seq, digest, done, state, state_version, set_aside,
+    began_ms, started_ms, ended_ms, last_ms,
     workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at
 from runs where run_id in (select value from json_each(?))
 

@@ -32,7 +32,11 @@ create table if not exists runs (
     created_at text not null default '',
     created_us integer not null default 0,
     started_at text,
-    finished_at text
+    finished_at text,
+    began_ms integer not null default 0,
+    started_ms integer,
+    ended_ms integer,
+    last_ms integer not null default 0
 ) strict;
 create index if not exists runs_created on runs (created_us desc, run_id desc);
 create index if not exists runs_workflow on runs (workflow_id, created_us desc, run_id desc);
@@ -68,6 +72,16 @@ from runs
 union all
 select run_id, partition, 't', log_offset + 1, 0, null,
     workflow_id, version, 'PENDING', payload, '{}', null, '[]', created_at, created_us, null, null
+from pending;
+create view if not exists dated as
+select run_id, partition, 'e' as place, last_offset + 1 as next_offset, seq, set_aside,
+    workflow_id, version, status, payload, results, error, steps, created_at, created_us, started_at, finished_at,
+    began_ms, started_ms, ended_ms, last_ms
+from runs
+union all
+select run_id, partition, 't', log_offset + 1, 0, null,
+    workflow_id, version, 'PENDING', payload, '{}', null, '[]', created_at, created_us, null, null,
+    null, null, null, null
 from pending;
 pragma user_version = 2;
 commit;

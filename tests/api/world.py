@@ -70,6 +70,9 @@ class Definitions:
     def get(self, workflow_id: str, version: int | None = None) -> Defined | None:
         return self.catalog.get(workflow_id, version)
 
+    def get_then(self, workflow_id: str, at: str) -> Defined | None:
+        return self.catalog.get_then(workflow_id, at)
+
     def newest(self) -> list[Defined]:
         return self.catalog.newest()
 
@@ -116,6 +119,7 @@ class World:
     log: Log = field(default_factory=lambda: Log(PARTITIONS))
 
     def __post_init__(self) -> None:
+        self.now_s = BASE_S
         numbers = count(1)
         self.topics = FakeTopics(self.settings, self.log, cluster=CLUSTER)
         shared = SharedProjection(self.settings, self.store, self.topics)
@@ -127,7 +131,7 @@ class World:
                 self.catalog,
                 self.commands,
                 self.health,
-                lambda: BASE_S,
+                lambda: self.now_s,
                 lambda: f"run-{next(numbers)}",
                 self.keys if self.settings.workflow_auth == "keys" else None,
                 shared if self.settings.storage_backend != "memory" else None,

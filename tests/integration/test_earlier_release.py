@@ -1,4 +1,4 @@
-"""Tables of this release under the API and the workers of an earlier one: its queries stand in tests/golden."""
+"""Tables of this release under the API and the workers of an earlier one: its queries stand beside this file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.contract.cases import ids_of, pending
 from tests.feeding import feed
 from tests.histories import random_log
 
-GOLDEN = sorted((Path(__file__).parent.parent / "golden").glob("reads-*.sql"))
+GOLDEN = sorted(Path(__file__).parent.glob("reads-*.sql"))
 LISTED_BEFORE = (
     "run_id partition place next_offset seq set_aside "
     "workflow_id version status payload results error steps created_at created_us started_at finished_at"

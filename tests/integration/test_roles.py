@@ -27,7 +27,7 @@ from tests.rights import ROLES, drop_users, grant, login, make_users
 
 NO_TABLES = "its tables are not there; `workflow migrate` makes them"
 NO_GRANTS = "`workflow grants` prints what a process needs"
-TABLES = ("migrations", "positions", "runs", "history", "pending", "listed")
+TABLES = ("migrations", "positions", "runs", "history", "pending", "listed", "dated")
 PRIVILEGES = """
 select role, relname, privilege_type
 from unnest($1::text[]) as role, pg_class, unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'])

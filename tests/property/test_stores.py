@@ -55,7 +55,8 @@ async def play(store: Tables, log: Log, seed: int) -> None:
         for records in cut(log.records[partition], rng):
             if fold is None or rng.random() < 0.2:
                 snapshot = await store.snapshot(partition)
-                fold = PartitionFold(partition, log.partitions, CLUSTER, snapshot.mark, snapshot.runs)
+                clocks = await store.clocks(partition)
+                fold = PartitionFold(partition, log.partitions, CLUSTER, snapshot.mark, snapshot.runs, clocks)
             if last is not None and rng.random() < 0.2:
                 with pytest.raises(StalePosition):
                     await store.apply(last)

@@ -29,6 +29,8 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "trigger_batch": ("POST", f"{TRIGGER}/batch", {"items": [START]}),
     "runs_list": ("GET", "/api/v1/runs", None),
     "runs_get": ("GET", "/api/v1/runs/r1", None),
+    "runs_counts": ("GET", "/api/v1/runs/counts", None),
+    "runs_proof": ("GET", "/api/v1/runs/r1/proof", None),
     "runs_events": ("GET", "/api/v1/runs/r1/events", None),
     "workflows_list": ("GET", "/api/v1/workflows", None),
     "workflows_get": ("GET", "/api/v1/workflows/greet", None),

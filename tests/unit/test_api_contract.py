@@ -162,7 +162,7 @@ def test_bodies_and_bounds_are_described(document: dict[str, Any]) -> None:
         for parameter in operation.get("parameters", [])
         if parameter["name"] == "limit"
     ]
-    assert [(schema["type"], schema["minimum"], schema["maximum"]) for schema in limits] == [("integer", 1, 500)] * 5
+    assert [(schema["type"], schema["minimum"], schema["maximum"]) for schema in limits] == [("integer", 1, 500)] * 6
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

@@ -130,7 +130,7 @@ async def test_a_page_ends_before_it_gets_too_large(
     world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large runs make short pages; the cursor leads on, and nothing is lost."""
-    monkeypatch.setattr("api.routes.runs.PAGE_BYTES_MAX", 5_000)
+    monkeypatch.setattr("api.pages.PAGE_BYTES_MAX", 5_000)
     for number in range(6):
         await world.tell(world.story(f"r{number}", at_s=number, payload={"x": "y" * 1_500}))
     assert len((await client.get(RUNS)).json()["items"]) == 2
@@ -141,6 +141,6 @@ async def test_a_long_page_is_gathered_from_several_queries(
     world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How many rows are asked of the store at once does not show."""
-    monkeypatch.setattr("api.routes.runs.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("api.pages.ROWS_AT_ONCE", 2)
     await many(world)
     assert await walk(client, f"{RUNS}?limit=5") == ["r6", "r5", "r4", "r3", "r2", "r1", "r0"]

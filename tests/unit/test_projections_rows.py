@@ -32,7 +32,7 @@ def view(**changes: Any) -> RunView:
 
 
 def row(reason: str | None = None, **changes: Any) -> RunRow:
-    return RunRow("r", 0, 5, 9, 6, "d", True, None, 1, reason, view(**changes))
+    return RunRow("r", 0, 5, 9, 6, "d", True, None, 1, reason, 1, 2, 3, 3, view(**changes))
 
 
 def test_a_sound_view_comes_back_whole() -> None:
