@@ -20,6 +20,7 @@ _COMPONENTS: Final = "#/components/schemas/{model}"
 _PATTERNS: Final = {
     "min_position": {"pattern": r"^([det][0-9]{1,4}\.[0-9]{1,18}(-[det][0-9]{1,4}\.[0-9]{1,18})*)?$"},
     "cursor": {"pattern": "^[A-Za-z0-9_-]+$", "maxLength": CURSOR_CHARS_MAX},
+    "at": {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": "^[0-9]{1,10}$"}]},
 }
 _SCHEME: Final = {
     "type": "http",
