@@ -89,6 +89,15 @@ class Watch:
         """How many runs the tables show with this status."""
         return int(await self._connection.fetchval("select count(*) from workflow.runs where status = $1", status))
 
+    async def sizes(self) -> tuple[int, int, int]:
+        """Runs in the tables; bytes of their rows and of the history on disk, indexes included."""
+        row = await self._connection.fetchrow(
+            "select (select count(*) from workflow.runs), pg_total_relation_size('workflow.runs'), "
+            "pg_total_relation_size('workflow.history')"
+        )
+        assert row is not None
+        return row[0], row[1], row[2]
+
     async def setting(self, name: str) -> str:
         """A setting of PostgreSQL."""
         return str(await self._connection.fetchval("select current_setting($1)", name))

@@ -53,6 +53,7 @@ async def run(options: Options) -> list[Figure]:
             await send(platform, load)
             await watch.completed(since, load.runs, load.bound_s)
             await watch.level(LEVEL_S)
+            await _sizes(platform, watch, rounds)
             for _ in range(options.rounds):
                 bare = await _bare(platform.settings)
                 rounds.add("a consumer that only decodes JSON", bare, "events/s", better="more")
@@ -61,6 +62,17 @@ async def run(options: Options) -> list[Figure]:
                 await watch.level(LEVEL_S)
                 await _verify(platform)
     return rounds.figures()
+
+
+async def _sizes(platform: Running, watch: Watch, rounds: Rounds) -> None:
+    """What a run and an event take on disk, indexes and all, in the tables and in the log."""
+    events = sum((await watch.ends(platform.settings.topics.events)).values())
+    runs, size_of_runs, size_of_history = await watch.sizes()
+    folders = platform.folder.rglob(f"{platform.settings.topics.events}-*/*.log")
+    rounds.add("events in the log", events, "events", better="more")
+    rounds.add("PostgreSQL, history, per event", size_of_history / events, "bytes")
+    rounds.add("PostgreSQL, rows of runs, per run", size_of_runs / runs, "bytes")
+    rounds.add("Kafka, per event", sum(file.stat().st_size for file in folders) / events, "bytes")
 
 
 async def _bare(settings: Settings) -> float:
