@@ -24,7 +24,7 @@ from api.ports import Deps
 from api.reads import Waiting
 from api.recent import RecentStarts
 from api.responses import Problem
-from api.routes import docs, keys, probes, problem_pages, projections, runs, trigger, workflows
+from api.routes import docs, keys, probes, problem_pages, projections, runs, trigger, why, workflows
 from api.routing import Api, plain
 from api.scopes import scope_of
 from api.starts import ID_RULE
@@ -76,6 +76,7 @@ def build_app(deps: Deps) -> FastAPI:
     for router in (
         trigger.router,
         runs.router,
+        why.router,
         workflows.writing,
         workflows.router,
         keys.writing,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from schemas.catalog import Defined
@@ -11,6 +11,7 @@ from schemas.keys import ApiKey
 from schemas.position import Position
 from schemas.settings import Settings
 from schemas.store import ReadStore
+from streams.reasons import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,26 @@ class ApiKeys(Protocol):
         ...
 
 
+class Owners(Protocol):
+    """Who works on each partition, by the broker's word. Never raises for a broker that is away."""
+
+    async def look(self) -> None:
+        """Have a fresh answer, within a bounded time."""
+        ...
+
+    def worker(self, partition: int) -> Worker:
+        """Who has the partition, by the last look."""
+        ...
+
+    def settled(self, partition: int) -> int | None:
+        """Below this offset of `workflow.trigger` every command is settled; None: the broker did not say."""
+        ...
+
+    def end(self, partition: int) -> int | None:
+        """Offset after the last record of `workflow.events`; None: the broker did not say."""
+        ...
+
+
 class Health(Protocol):
     """What the process knows of itself and of the parts that it depends on, without asking any of them now."""
 
@@ -149,3 +170,4 @@ class Deps:
     ids: Callable[[], str]
     keys: ApiKeys | None = None
     projection: SharedProjection | None = None
+    owners: Owners = field(kw_only=True)

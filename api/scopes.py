@@ -17,6 +17,7 @@ OPERATIONS: Final[Mapping[str, Scope | None]] = {
     "runs_counts": "read",
     "runs_proof": "read",
     "runs_events": "read",
+    "runs_why": "read",
     "workflows_list": "read",
     "workflows_get": "read",
     # defining

@@ -21,6 +21,7 @@ from streams.catalog_reader import CatalogReader
 from streams.folding import FoldedTopic
 from streams.kafka import LogReader
 from streams.key_reader import KeyReader
+from streams.owners import Owners
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,11 @@ async def serve(
             prepared=prepared,
             stop=stop,
         )
+        owners = Owners(settings, reader)
         projection = None if settings.storage_backend == "memory" else SharedProjection(settings, store, reader)
-        app = build_app(Deps(settings, store, catalog, sender, health, time.time, new_id, keys, projection))
+        app = build_app(
+            Deps(settings, store, catalog, sender, health, time.time, new_id, keys, projection, owners=owners)
+        )
         server = HttpServer(app, socket, grace_s=settings.workflow_stop_grace_s)
         sender.start()
         for topic in topics:

@@ -108,6 +108,10 @@ class Client:
     def proof(self, run_id: str, query: Query) -> Answer:
         return self._get(f"/api/v1/runs/{quote(run_id, safe='')}/proof", query)
 
+    def why(self, run_id: str) -> Answer:
+        """Why a run is where it is."""
+        return self._get(f"/api/v1/runs/{quote(run_id, safe='')}/why", {})
+
     def events(self, run_id: str, query: Query) -> Answer:
         return self._get(f"/api/v1/runs/{quote(run_id, safe='')}/events", query)
 

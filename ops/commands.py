@@ -251,6 +251,16 @@ def show_run(
             sys.exit(watch.exit_code(answer.body))
 
 
+@runs.command("why")
+@click.argument("run_id")
+@home_option
+@output_option
+def why(run_id: str, home: Path | None, output: str) -> None:
+    """Why a run is where it is: what it waits for, until when, and who should act."""
+    with connected(home) as client:
+        show(client.why(run_id), output, tables.why_page)
+
+
 @runs.command("events")
 @click.argument("run_id")
 @click.option("--order", type=click.Choice(["asc", "desc"]), default="asc", show_default=True)

@@ -89,6 +89,17 @@ def run_page(run: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", columns(("step", "type", "status", "attempts", "started", "finished"), steps)])
 
 
+def why_page(why: Mapping[str, Any]) -> str:
+    """The reason as a sentence, then what it is made of."""
+    worker = why["worker"]
+    member = f"{worker['member']} at {worker['host']}" if worker["member"] else worker["state"]
+    shown = ("code", "step", "attempt", "since", "until", "next_event", "before", "partition")
+    head: list[tuple[str, object]] = [(name, why[name]) for name in shown]
+    head += [("worker", member), ("tables_behind", why["tables_behind"]), ("error", message(why["error"]))]
+    lines = [f"{name.replace('_', ' '):<13} {_cell(value)}" for name, value in head if value is not None]
+    return "\n".join([why["reason"], "", *lines])
+
+
 def event_line(event: Event, before: Event | None) -> str:
     """`09:30:00.125  +0.004 s  StepSucceeded  greet  status 200`"""
     since = "" if before is None else f"+{seconds_between(before['time'], event['time']):.3f} s"

@@ -18,7 +18,19 @@ from projections.file_board import FileBoard
 from projections.sqlite_thread import SqliteThread, file_of
 from projections.tables import Audit, Level, StoredRow
 from schemas.position import Position
-from schemas.store import Batch, Clock, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.store import (
+    Batch,
+    Clock,
+    HistoryRow,
+    Mark,
+    PendingRow,
+    RunFilter,
+    SetAside,
+    Snapshot,
+    Standing,
+    StoredRun,
+    Tip,
+)
 from schemas.views import Status
 
 TIMEOUT_S: Final = 60.0
@@ -94,6 +106,9 @@ class FilesystemStore:
         limit: int,
     ) -> Sequence[HistoryRow]:
         return await self._thread.do(lambda tables: tables.events(run_id, order, before_seq, after_seq, types, limit))
+
+    async def standing(self, run_id: str) -> Standing | None:
+        return await self._thread.do(lambda tables: tables.standing(run_id))
 
     async def unfinished(self, workflow_id: str, *, limit: int) -> int:
         return await self._thread.do(lambda tables: tables.unfinished(workflow_id, limit))

@@ -20,7 +20,19 @@ from projections.tables import Audit, Level, StoredRow
 from schemas.errors import StalePosition
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
-from schemas.store import Batch, Clock, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.store import (
+    Batch,
+    Clock,
+    HistoryRow,
+    Mark,
+    PendingRow,
+    RunFilter,
+    SetAside,
+    Snapshot,
+    Standing,
+    StoredRun,
+    Tip,
+)
 from schemas.views import Status
 
 _IDS_AT_ONCE: Final = 1_000
@@ -227,6 +239,14 @@ class MemoryStore:
             and (not types or row.type in types)
         ]
         return wanted[:limit]
+
+    async def standing(self, run_id: str) -> Standing | None:
+        row = self._data.runs.get(run_id)
+        if row is None:
+            return None
+        chain, last = row.chain, self._data.history[run_id][-1]
+        run = refold(run_id, [last.value]) if chain.done else self._load(chain)
+        return Standing(run, last.at_ms, last.offset + 1, self._data.marks[chain.partition].position)
 
     async def unfinished(self, workflow_id: str, *, limit: int) -> int:
         data = self._data

@@ -13,7 +13,7 @@ from projections import postgres_admin
 from projections.board import Board
 from projections.collector import collector_paused
 from projections.compare import Comparison
-from projections.database import POISON, Database
+from projections.database import POISON, READ_TIMEOUT_S, Database
 from projections.fold import refold
 from projections.lists import counts_query, list_query, list_then_query, seq_bounds
 from projections.past import moved_since, page_then
@@ -26,7 +26,19 @@ from projections.tables import Audit, Level
 from schemas.errors import StoreRefused
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
-from schemas.store import Batch, Clock, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.store import (
+    Batch,
+    Clock,
+    HistoryRow,
+    Mark,
+    PendingRow,
+    RunFilter,
+    SetAside,
+    Snapshot,
+    Standing,
+    StoredRun,
+    Tip,
+)
 from schemas.views import Status
 
 if TYPE_CHECKING:
@@ -170,6 +182,15 @@ class PostgresStore:
         bounds = seq_bounds(after_seq, before_seq)
         rows = await self._db.fetch(SQL[f"events_{order}"], run_id, *bounds, list(types), limit)
         return [HistoryRow(*row) for row in rows]
+
+    async def standing(self, run_id: str) -> Standing | None:
+        async with self._db.transaction(READ, READ_TIMEOUT_S) as connection:
+            row = await connection.fetchrow(SQL["standing"], run_id)
+            if row is None:
+                return None
+            done, state, version, value, *stands = row
+            run = refold(run_id, [value]) if done else (await _load(connection, [(run_id, state, version)]))[0]
+        return Standing(run, *stands)
 
     async def unfinished(self, workflow_id: str, *, limit: int) -> int:
         rows = await self._db.fetch(SQL["unfinished_of"], workflow_id, limit)

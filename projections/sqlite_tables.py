@@ -21,7 +21,19 @@ from projections.tables import StoredRow
 from schemas.errors import StalePosition, StoreRefused
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
-from schemas.store import Batch, Clock, HistoryRow, Mark, PendingRow, RunFilter, SetAside, Snapshot, StoredRun, Tip
+from schemas.store import (
+    Batch,
+    Clock,
+    HistoryRow,
+    Mark,
+    PendingRow,
+    RunFilter,
+    SetAside,
+    Snapshot,
+    Standing,
+    StoredRun,
+    Tip,
+)
 from schemas.views import Status
 
 SQL: Final = queries("sqlite")
@@ -192,6 +204,13 @@ class SqliteTables:
     ) -> list[HistoryRow]:
         rows = self._rows(f"events_{order}", run_id, *seq_bounds(after_seq, before_seq), _json(types), limit)
         return [HistoryRow(*row) for row in rows]
+
+    def standing(self, run_id: str) -> Standing | None:
+        with self.transaction("begin"):
+            for done, state, version, value, *stands in self._rows("standing", run_id):
+                run = refold(run_id, [value]) if done else self._load(run_id, state, version)
+                return Standing(run, *stands)
+        return None
 
     def unfinished(self, workflow_id: str, limit: int) -> int:
         return min(int(self._rows("unfinished_of", workflow_id, limit)[0][0]), limit)

@@ -192,6 +192,19 @@ class StoredRun:
     offset: int
 
 
+class Standing(NamedTuple):
+    """A run as a worker that took its partition now would have it; a finished one as its last event alone says.
+
+    `at_ms`: when the log took its last event, which is below `offset` of its partition of `workflow.events`; `position`:
+    where the tables of that partition stand.
+    """
+
+    run: Run
+    at_ms: int
+    offset: int
+    position: int
+
+
 class SetAside(NamedTuple):
     """A run that the projection could not fold: its columns stand still, its history goes on."""
 
@@ -234,6 +247,10 @@ class ReadStore(Protocol):
 
     async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
         """As `SnapshotStore.tips`."""
+        ...
+
+    async def standing(self, run_id: str) -> Standing | None:
+        """What decides about the run, one read transaction; None when it has had no event yet."""
         ...
 
     async def unfinished(self, workflow_id: str, *, limit: int) -> int:

@@ -26,6 +26,7 @@ def rights(settings: Settings) -> Iterator[Right]:
     topics = settings.topics
     yield from _topics("api", "Read", topics.definitions, topics.keys)
     yield from _topics("api", "Write", topics.definitions, topics.trigger, topics.keys)
+    yield Right("api", "Describe", "group", settings.kafka_consumer_group)  # for why a run is where it is
     yield from _topics("worker", "Read", topics.definitions, topics.trigger, topics.events)
     yield from _topics("worker", "Write", topics.trigger, topics.events, topics.completed, topics.rejected)
     yield from _topics("worker", "Delete", topics.trigger)

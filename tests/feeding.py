@@ -9,7 +9,7 @@ from typing import Any
 from projections.fold import PartitionFold
 from projections.tables import Tables
 from schemas.ports import Record
-from schemas.store import Batch, RunFilter, Tip
+from schemas.store import Batch, RunFilter, Standing, Tip
 from tests.histories import Log, LogRecord
 
 CLUSTER = "cluster-1"
@@ -55,6 +55,7 @@ async def everything(store: Tables) -> dict[str, Any]:
         "marks": marks,
         "runs": [asdict(run) for run in runs],
         "one by one": [asdict(run) for run in [await store.run(run_id) for run_id in ids] if run is not None],
+        "standing": {run_id: _standing(await store.standing(run_id)) for run_id in ids},
         "rows": dict(rows),
         "history": {run_id: list(events) for run_id, events in history.items()},
         "ids": by_partition,
@@ -62,3 +63,7 @@ async def everything(store: Tables) -> dict[str, Any]:
         "tips": {n: dict((await store.tips(n, ids))[1]) for n in partitions},
         "unfinished": {n: sorted((run.id, run.dump()) for run in (await store.snapshot(n)).runs) for n in partitions},
     }
+
+
+def _standing(standing: Standing | None) -> Any:
+    return standing and (standing.run.dump(), *standing[1:])

@@ -208,6 +208,14 @@ where created_us > $2 and created_us < $3 and ($4::text is null or workflow_id =
     and (created_us <= $1 * 1000 or began_ms <= $1)
 group by status_then
 
+-- name: standing
+select done, state, case when set_aside is null then state_version else 0 end,
+    value, at_ms, last_offset + 1, position
+from runs
+join history on history.run_id = runs.run_id and history.seq = runs.seq
+join positions on positions.topic = 'e' and positions.partition = runs.partition
+where runs.run_id = $1
+
 -- name: unfinished_of
 select count(*) from (
     select * from (select 1 from pending where workflow_id = $1 limit $2) as waiting

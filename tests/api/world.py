@@ -24,6 +24,7 @@ from schemas.keys import Token
 from schemas.position import Position
 from schemas.settings import Settings
 from schemas.store import PendingRow
+from streams.reasons import Worker
 from tests.fake_log import FakeTopics
 from tests.histories import BASE_S, Log, LogRecord, Story, definition
 from tests.keyring import KeyRing
@@ -96,6 +97,26 @@ class Definitions:
         return made, True
 
 
+class Owners:
+    """The workers' group without Kafka: whatever the test says."""
+
+    def __init__(self) -> None:
+        self.answer = Worker("owned", "w-1", "10.0.0.7")
+        self.commands: int | None = 0
+        self.events: int | None = None
+
+    async def look(self) -> None: ...
+
+    def worker(self, partition: int) -> Worker:
+        return self.answer
+
+    def settled(self, partition: int) -> int | None:
+        return self.commands
+
+    def end(self, partition: int) -> int | None:
+        return self.events
+
+
 class Health:
     """Whatever the test says."""
 
@@ -115,6 +136,7 @@ class World:
     commands: Commands = field(default_factory=Commands)
     catalog: Definitions = field(default_factory=Definitions)
     health: Health = field(default_factory=Health)
+    owners: Owners = field(default_factory=Owners)
     keys: KeyRing = field(default_factory=KeyRing)
     log: Log = field(default_factory=lambda: Log(PARTITIONS))
 
@@ -135,6 +157,7 @@ class World:
                 lambda: f"run-{next(numbers)}",
                 self.keys if self.settings.workflow_auth == "keys" else None,
                 shared if self.settings.storage_backend != "memory" else None,
+                owners=self.owners,
             )
         )
         for partition in range(PARTITIONS):

@@ -72,6 +72,42 @@ class ReadContract:
         assert await seqs("asc", types=("StepStarted", "RunCompleted")) == [2, 4, 6]
         assert await seqs("asc", after=2, before=6, types=("StepStarted",)) == [4]
 
+    async def test_a_run_stands_as_a_worker_would_load_it(self, store: Tables) -> None:
+        """Its state, when the log took its last event, and where the tables of its partition stand."""
+        log, stories = whole_log("RUNNING", "PENDING")
+        await feed(store, log)
+        unfinished = {run.id: run for run in (await store.snapshot(0)).runs}
+        end = len(log.records[0])
+        for story, last in zip(stories, (end - 2, end - 1), strict=True):
+            standing = await store.standing(story.run_id)
+            assert standing is not None
+            assert (standing.run.id, standing.run.dump()) == (story.run_id, unfinished[story.run_id].dump())
+            assert standing[1:] == (log.records[0][last].timestamp, last + 1, end)
+
+    async def test_a_finished_run_stands_as_its_end_says(self, store: Tables) -> None:
+        """Its state is gone from the row; status, time and error are those of its last event."""
+        log, (story,) = whole_log("SUCCESS")
+        await feed(store, log)
+        standing = await store.standing(story.run_id)
+        assert standing is not None
+        run, end = standing.run, len(log.records[0])
+        assert (run.phase, run.status, run.error, run.finished_at) == ("done", "SUCCESS", None, story.now)
+        assert standing[1:] == (log.records[0][-1].timestamp, end, end)
+
+    async def test_a_run_that_is_set_aside_stands_as_its_history_says(self, store: Tables) -> None:
+        """Folded anew, as a worker does: this program may know how."""
+        log, (story,) = whole_log("RUNNING")
+        log.append(0, story.event(log.epochs[0], "StepDreamt", {}))
+        await feed(store, log)
+        standing = await store.standing(story.run_id)
+        assert standing is not None
+        assert "'StepDreamt'" in str(standing.run.set_aside)
+
+    async def test_what_has_no_event_does_not_stand(self, store: Tables) -> None:
+        """A command that waits, and an id that nobody has."""
+        await store.apply_pending(0, 0, 1, [pending("r1")])
+        assert [await store.standing(run_id) for run_id in ("r1", "nobody")] == [None, None]
+
     async def test_lists_are_newest_first_and_paged(self, store: Tables) -> None:
         """By creation, then id, both falling; a page goes on below the last one seen, also among equal times."""
         log = Log(1)

@@ -32,6 +32,7 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "runs_counts": ("GET", "/api/v1/runs/counts", None),
     "runs_proof": ("GET", "/api/v1/runs/r1/proof", None),
     "runs_events": ("GET", "/api/v1/runs/r1/events", None),
+    "runs_why": ("GET", "/api/v1/runs/r1/why", None),
     "workflows_list": ("GET", "/api/v1/workflows", None),
     "workflows_get": ("GET", "/api/v1/workflows/greet", None),
     "workflows_define": (

@@ -20,6 +20,7 @@ import streams
 from api import bodies
 from api.problems import PROBLEMS, problem_type
 from api.responses import problem_json
+from api.why_body import WhyBody
 from schemas.errors import WorkflowError
 from schemas.views import RunView, StepView
 from tests.api.world import World, client_of, make_world, problem
@@ -128,6 +129,7 @@ def test_operation_ids_are_short_and_unique(document: dict[str, Any]) -> None:
         "runs_list",
         "runs_get",
         "runs_events",
+        "runs_why",
     } <= set(ids)
 
 
@@ -195,6 +197,7 @@ async def test_answers_have_their_documented_shapes(world: World, client: httpx.
     await shown(bodies.RunBody, "GET", "/api/v1/runs/r1")
     await shown(bodies.RunPage, "GET", "/api/v1/runs")
     await shown(bodies.EventPage, "GET", "/api/v1/runs/r1/events")
+    await shown(WhyBody, "GET", "/api/v1/runs/r1/why")
     await shown(bodies.ReadyBody, "GET", "/ready")
     await shown(bodies.HealthBody, "GET", "/health")
     await shown(bodies.ProblemBody, "GET", "/api/v1/runs/none")

@@ -1,0 +1,88 @@
+"""Why a run is where it is: the reason, from the state that decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.openapi import problems
+from api.ports import Owners
+from api.reads import of_tables, wanted_position
+from api.responses import Json
+from api.routes.runs import RunId
+from api.routing import Api, MinPosition, Shared, StrictRoute, reach_tables
+from api.why_body import WhyBody
+from schemas import position as positions
+from schemas.errors import RunUnknown
+from schemas.events import time_text
+from schemas.identity import home
+from schemas.position import Place
+from schemas.store import Standing, StoredRun
+from streams.reasons import Around, told
+from streams.why import Timing, why, why_waiting
+
+router = APIRouter(route_class=StrictRoute, tags=["runs"])
+
+
+@router.get(
+    "/api/v1/runs/{run_id}/why",
+    operation_id="runs_why",
+    response_model=WhyBody,
+    responses=problems(400, 404, 431, 503),
+)
+async def get_why(api: Shared, run_id: RunId, min_position: MinPosition = None) -> Response:
+    """The one reason why a run is where it is: what it waits for, since when and until when, and who should act.
+
+    A broker that does not answer leaves `worker.state` at `unknown`; the reason is given all the same.
+    """
+    await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)))
+    await api.deps.owners.look()  # before the tables, so that tables which are level are seen to be
+    standing, waiting = await _found(api, run_id)
+    if standing is not None:
+        return _answer(run_id, _of_run(api, standing), ("e", home(run_id, _partitions(api))), standing.offset)
+    if waiting is None:
+        raise RunUnknown(run_id=run_id)
+    return _answer(run_id, await _of_command(api, waiting), waiting.place, waiting.offset)
+
+
+async def _found(api: Api, run_id: str) -> tuple[Standing | None, StoredRun | None]:
+    """The run, or its command; a command that became a run between two looks is a run."""
+    store = api.deps.store
+    standing = await store.standing(run_id)
+    waiting = await store.run(run_id) if standing is None else None
+    if waiting is not None and waiting.view["seq"]:
+        standing = await store.standing(run_id)
+    return standing, waiting
+
+
+def _of_run(api: Api, standing: Standing) -> dict[str, Any]:
+    deps, now = api.deps, api.deps.clock()
+    around = _around(deps.owners, home(standing.run.id, _partitions(api)), standing.position)
+    timing = Timing(now, deps.settings.workflow_step_timeout_s)
+    return told(why(standing.run, time_text(standing.at_ms / 1000), around, timing), around, now)
+
+
+async def _of_command(api: Api, waiting: StoredRun) -> dict[str, Any]:
+    _, partition = waiting.place
+    at = (await api.deps.store.positions()).get(("e", partition), 0)
+    around = _around(api.deps.owners, partition, at)
+    reason = why_waiting(waiting.offset - 1, waiting.view["created_at"], around)
+    return told(reason, around, api.deps.clock())
+
+
+def _around(owners: Owners, partition: int, position: int) -> Around:
+    end = owners.end(partition)
+    behind = None if end is None else max(0, end - position)
+    return Around(partition, owners.worker(partition), owners.settled(partition), behind)
+
+
+def _partitions(api: Api) -> int:
+    return api.deps.settings.workflow_partitions
+
+
+def _answer(run_id: str, body: dict[str, Any], place: Place, offset: int) -> Json:
+    position = positions.encode({place: offset})
+    headers = {"Workflow-Position": position, "Cache-Control": "private, no-cache"}
+    return Json({"run_id": run_id, **body, "position": position}, headers=headers)
