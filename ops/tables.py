@@ -92,11 +92,12 @@ def run_page(run: Mapping[str, Any]) -> str:
 def why_page(why: Mapping[str, Any]) -> str:
     """The reason as a sentence, then what it is made of."""
     worker = why["worker"]
+    attempt = None if why["attempt"] is None else f"{why['attempt']} of {why['max_attempts']}"
     member = f"{worker['member']} at {worker['host']}" if worker["member"] else worker["state"]
-    shown = ("code", "step", "attempt", "since", "until", "next_event", "before", "partition")
-    head: list[tuple[str, object]] = [(name, why[name]) for name in shown]
-    head += [("worker", member), ("tables_behind", why["tables_behind"]), ("error", message(why["error"]))]
-    lines = [f"{name.replace('_', ' '):<13} {_cell(value)}" for name, value in head if value is not None]
+    head = [("code", why["code"]), ("step", why["step"]), ("attempt", attempt)]
+    head += [(name.replace("_", " "), why[name]) for name in ("since", "until", "next_event", "before", "partition")]
+    head += [("worker", member), ("tables behind", why["tables_behind"]), ("error", message(why["error"]))]
+    lines = [f"{name:<13} {_cell(value)}" for name, value in head if value is not None]
     return "\n".join([why["reason"], "", *lines])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
@@ -20,6 +20,7 @@ from schemas.events import SHAPES
 from schemas.settings import Settings, Topics, secret_names
 from schemas.views import STATUSES
 from streams.expressions import ExpressionFailed, evaluate
+from streams.reasons import Reason
 from streams.rights import rights
 
 ROOT: Final = Path(__file__).parents[2]
@@ -179,6 +180,13 @@ def test_every_right_is_explained() -> None:
             for role in roles if line[0] == "all" else (line[0].lower(),):
                 found |= {(role, operation, name) for name in named}
     assert found == {(right.role, right.operation, right.name) for right in rights(Settings())}
+
+
+def test_every_reason_is_explained() -> None:
+    """docs/operations.md: each code of `why` has a row, with the fields that it fills."""
+    rows = table(ROOT / "docs/operations.md", "Why a run is where it is")
+    found = {code.strip("`"): set(re.findall(r"`(\w+)`", cells[1])) for code, cells in rows.items() if code[0] == "`"}
+    assert found == {kind.code: {field.name for field in fields(kind)} for kind in get_args(Reason)}
 
 
 def security_table() -> str:

@@ -113,6 +113,48 @@ def test_json_is_the_body_unchanged(api: Stub, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == json.dumps(RUN) + "\n"
 
 
+WHY = {
+    "run_id": "r1",
+    "code": "retry",
+    "reason": "attempt 2 of 5 of step pay begins at 2026-11-01T09:31:00.000Z; no worker owns partition 4 now",
+    "step": "pay",
+    "attempt": 2,
+    "max_attempts": 5,
+    "since": "2026-11-01T09:30:00.000Z",
+    "until": "2026-11-01T09:31:00.000Z",
+    "next_event": None,
+    "before": None,
+    "error": {"code": "http_status", "message": "503", "step": "pay"},
+    "partition": 4,
+    "worker": {"state": "none", "member": None, "host": None, "detail": None},
+    "tables_behind": 0,
+    "position": "e4.7",
+}
+
+
+def test_why_is_a_sentence_and_what_it_is_made_of(api: Stub, capsys: pytest.CaptureFixture[str]) -> None:
+    """The reason first; fields that it does not have are left out; as JSON the body as it came."""
+    api.on("GET /api/v1/runs/r1/why", (200, WHY))
+    assert cli.run(["runs", "why", "r1"]) == Exit.GOOD
+    reason, _, *lines = capsys.readouterr().out.splitlines()
+    assert reason == WHY["reason"]
+    assert [line.split(None, 1)[0] for line in lines] == [
+        *("code", "step", "attempt", "since", "until", "partition", "worker", "tables", "error")
+    ]
+    assert "attempt       2 of 5" in lines
+    assert "worker        none" in lines
+    assert "error         pay: 503 (http_status)" in lines
+    assert cli.run(["runs", "why", "r1", "-o", "json"]) == Exit.GOOD
+    assert capsys.readouterr().out == json.dumps(WHY) + "\n"
+
+
+def test_why_of_a_run_that_has_a_worker_names_it(api: Stub, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the host on which it is."""
+    api.on("GET /api/v1/runs/r1/why", (200, {**WHY, "worker": {**WHY["worker"], "member": "w-1", "host": "10.0.0.7"}}))
+    assert cli.run(["runs", "why", "r1"]) == Exit.GOOD
+    assert "worker        w-1 at 10.0.0.7" in capsys.readouterr().out
+
+
 def test_nouns_and_verbs_have_their_usual_aliases(api: Stub, capsys: pytest.CaptureFixture[str]) -> None:
     """`run ls` is `runs list`, `workflow get` is `workflows show`."""
     api.on("GET /api/v1/runs", (200, {"items": [RUN], "next_cursor": None}))
