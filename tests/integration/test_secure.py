@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import TopicAuthorizationFailedError
@@ -24,7 +25,7 @@ from streams.kafka import client_kwargs
 from streams.rights import rights
 from streams.topics import ensure_topics
 from tests.commands import start, told
-from tests.fleet import Member, platform, until
+from tests.fleet import Fleet, Member, platform, until
 from tests.judging import judged
 from tests.rights import ROLES, allow
 from tests.secured import ADMIN, SecureKafka, SecurePostgres, login, password
@@ -55,6 +56,7 @@ async def test_the_whole_platform_over_tls(secure_settings: Settings, tls_kafka:
     async with platform(secure_settings, tmp_path, told=users, connection=reach(tls_kafka)) as fleet:
         await fleet.trigger(30)
         await judged(fleet)
+        assert await told_by_the_broker(fleet) == ("owned", 0)
         logs = "".join(member.log.read_text() for member in fleet.members)
         secrets = [secure_settings.postgres_password, *map(password, ROLES)]
         assert not [secret for secret in secrets if secret in logs]
@@ -67,6 +69,14 @@ async def test_the_whole_platform_over_tls(secure_settings: Settings, tls_kafka:
         await judged(fleet)
     assert rows
     assert all(rows)
+
+
+async def told_by_the_broker(fleet: Fleet) -> tuple[str, int | None]:
+    """Who has the partition of a run, and what the tables lack of it: the API's user may ask."""
+    async with httpx.AsyncClient(base_url=fleet.of("api")[0].address, timeout=30) as http:
+        run = (await http.get("/api/v1/runs?limit=1")).json()["items"][0]
+        why = (await http.get(f"/api/v1/runs/{run['run_id']}/why")).json()
+    return why["worker"]["state"], why["tables_behind"]
 
 
 async def sessions(settings: Settings) -> list[bool]:

@@ -113,7 +113,7 @@ def test_json_is_the_body_unchanged(api: Stub, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == json.dumps(RUN) + "\n"
 
 
-WHY = {
+WHY: dict[str, Any] = {
     "run_id": "r1",
     "code": "retry",
     "reason": "attempt 2 of 5 of step pay begins at 2026-11-01T09:31:00.000Z; no worker owns partition 4 now",
