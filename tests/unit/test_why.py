@@ -76,6 +76,16 @@ def test_a_later_attempt_names_the_error_of_the_one_before() -> None:
     assert answer["reason"].endswith("; the one before failed: http_503 (http_503)")
 
 
+def test_an_error_of_an_earlier_step_is_none_of_this_one() -> None:
+    """It was overcome, and says nothing about the attempt that runs."""
+    two = workflow(webhook("pay"), webhook("tell"))
+    run = given(
+        requested(two), started("pay"), retrying("pay"), started("pay", 2), succeeded("pay", 2), started("tell")
+    )
+    answer = explained(run)
+    assert (answer["step"], answer["error"], "failed" in answer["reason"]) == ("tell", None, False)
+
+
 def test_a_retry_waits() -> None:
     """Which attempt, of how many, when, and because of what."""
     answer = explained(given(requested(PAY), started("pay"), retrying("pay", until=NOW + 60)))
