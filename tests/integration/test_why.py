@@ -66,8 +66,9 @@ class Asker:
     def start(self, name: str, step: dict[str, Any]) -> dict[str, Any]:
         return start(self._api, define(self._api, name, [step]))
 
-    def why(self, run: dict[str, Any], **query: str) -> Why:
-        answer = self._api.get(f"/api/v1/runs/{run['run_id']}/why", params=query)
+    def why(self, run: dict[str, Any]) -> Why:
+        """Never unknown: the position of its start goes with the question."""
+        answer = self._api.get(f"/api/v1/runs/{run['run_id']}/why", params={"min_position": run["position"]})
         assert answer.status_code == 200, answer.text
         body: Why = answer.json()
         return body
@@ -126,7 +127,7 @@ def nobody_is_there(ask: Asker, silent: str) -> dict[str, dict[str, Any]]:
         "hanging": ask.start("hanging", webhook(silent, timeout="90s")),
     }
     for run in runs.values():
-        answer = ask.why(run, min_position=run["position"])
+        answer = ask.why(run)
         assert (answer["code"], answer["next_event"], answer["worker"]["state"]) == (
             "no_worker",
             "RunRequested",
@@ -177,7 +178,7 @@ def another_one_came(ask: Asker, runs: dict[str, dict[str, Any]]) -> None:
 
 def it_froze(ask: Asker, worker: Process) -> None:
     """Its partition is its own still, and what is due does not come; then the group gives it up."""
-    run = ask.start("frozen", delay("wait", "1500ms"))
+    run = ask.start("frozen", delay("wait", "3s"))
     ask.until(run, lambda answer: answer["code"] == "delay")
     worker.freeze()
     late = ask.code(run, "overdue")
