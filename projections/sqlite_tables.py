@@ -207,10 +207,11 @@ class SqliteTables:
 
     def standing(self, run_id: str) -> Standing | None:
         with self.transaction("begin"):
-            for done, state, version, value, *stands in self._rows("standing", run_id):
-                run = refold(run_id, [value]) if done else self._load(run_id, state, version)
-                return Standing(run, *stands)
-        return None
+            rows = self._rows("standing", run_id)
+            if not rows:
+                return None
+            done, state, version, value, *stands = rows[0]
+            return Standing(refold(run_id, [value]) if done else self._load(run_id, state, version), *stands)
 
     def unfinished(self, workflow_id: str, limit: int) -> int:
         return min(int(self._rows("unfinished_of", workflow_id, limit)[0][0]), limit)

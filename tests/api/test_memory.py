@@ -37,6 +37,9 @@ def test_every_process_shows_every_run(kafka: servers.Address, topic_prefix: str
         started = httpx.post(f"{one.address}/api/v1/trigger", json={"workflow_id": "w", "payload": {"n": 1}}).json()
         assert ended(other.address, started)["status"] == "SUCCESS"
         assert ended(one.address, started)["payload"] == {"n": 1}
+        for api in (one, other):
+            why = httpx.get(f"{api.address}/api/v1/runs/{started['run_id']}/why").json()
+            assert (why["code"], why["status"], why["worker"]["state"]) == ("finished", "SUCCESS", "owned")
         (late,) = platform.start("api")
         run = httpx.get(f"{late.address}/api/v1/runs/{started['run_id']}").json()
         assert (run["status"], run["results"].keys()) == ("SUCCESS", {"a"})
