@@ -44,6 +44,8 @@ class ProblemBody(_Body):
     request_id: str
     errors: list[FieldProblem]
     run_ids: list[str] = Field(default=[], description="code `outcome_unknown`: the runs that may have been started")
+    position: str = Field(default="", description="code `position_not_reached`: how far what is read has got")
+    min_position: str = Field(default="", description="code `position_not_reached`: what of `min_position` is lacking")
 
 
 class WorkflowBody(Definition):
@@ -215,11 +217,20 @@ class ComponentBody(_Body):
     detail: str
 
 
+class LagBody(_Body):
+    """How far the read tables of a partition are behind its events. `seconds`: how old the first event is that they lack."""
+
+    partition: int
+    events: int
+    seconds: float
+
+
 class ReadyBody(_Body):
     """Whether this process wants traffic. A component that is away shows as degraded and does not make it unready."""
 
     status: Literal["ready", "degraded", "starting", "draining"]
     components: dict[str, ComponentBody]
+    lag: list[LagBody] = Field(default=[], description="of each partition whose lag is known")
 
 
 class KeyRequest(_Body):
@@ -246,7 +257,13 @@ class KeyBody(_Body):
     revoked_at: str | None = Field(description="since when it may not be used")
 
 
-class NewKeyBody(KeyBody):
+class KeyChangeBody(KeyBody):
+    """An API key as a write has left it."""
+
+    position: str = Position
+
+
+class NewKeyBody(KeyChangeBody):
     """An API key that was just made."""
 
     token: str = Field(description="what its owner sends; shown this once", examples=["wfk_…"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from projections.lag import Lag
 from schemas.catalog import Defined
 from schemas.keys import ApiKey
 from schemas.position import Position
@@ -72,6 +73,11 @@ class Definitions(Protocol):
 class ApiKeys(Protocol):
     """All API keys, folded by this process and followed."""
 
+    @property
+    def position(self) -> int:
+        """Offset of the next record of `workflow.keys`."""
+        ...
+
     def usable(self, key_id: str) -> ApiKey | None:
         """The key of this id if it may be used. Raises BrokerAway, LogMismatch while that cannot be known."""
         ...
@@ -82,6 +88,10 @@ class ApiKeys(Protocol):
 
     async def level(self) -> None:
         """Wait until all that stood in the topic at the call is folded. Raises BrokerAway within a bounded time."""
+        ...
+
+    async def reach(self, position: int, timeout_s: float) -> bool:
+        """Wait until this position is folded; False when the time ran out."""
         ...
 
     async def create(self, key: ApiKey) -> ApiKey:
@@ -132,12 +142,14 @@ class ReadyReport:
     """Whether a process wants traffic or work.
 
     `ready`: started, migrated, not draining. A component that is away does not turn it false. `status`: "ready",
-    "degraded" (ready, but a component is not ok), "starting" or "draining".
+    "degraded" (ready, but a component is not ok), "starting" or "draining". `lag`: of each partition, how far the tables
+    are behind its events; None from a process that does not watch them.
     """
 
     ready: bool
     status: str
     components: dict[str, Component]
+    lag: Mapping[int, Lag] | None = None
 
 
 class SharedProjection(Protocol):

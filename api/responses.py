@@ -10,7 +10,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.errors import ERRORS_SHOWN_MAX, FieldError, RequestRefused, StartUnknown
+from api.errors import ERRORS_SHOWN_MAX, FieldError, PositionNotReached, RequestRefused, StartUnknown
 from api.problems import code_of, problem_type
 from schemas.errors import TooLarge, WorkflowError
 from schemas.jsontext import JsonRefused
@@ -37,7 +37,7 @@ class Problem(Response):
     media_type = PROBLEM_JSON
 
     def __init__(self, error: WorkflowError, request_id: str) -> None:
-        kind = problem_type(error)
+        kind, self.code = problem_type(error), code_of(error)
         headers = dict(error.headers) if isinstance(error, RequestRefused) else {}
         if kind.retry_after_s is not None:
             headers.setdefault("Retry-After", str(kind.retry_after_s))
@@ -47,6 +47,7 @@ class Problem(Response):
         super().__init__(problem_json(error, request_id), kind.status, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["problem"] = self.code
         if not self.lingers:
             await super().__call__(scope, receive, send)
             return
@@ -76,6 +77,8 @@ def problem(error: WorkflowError, request_id: str) -> dict[str, Any]:
     }
     if isinstance(error, StartUnknown):
         body["run_ids"] = error.run_ids
+    if isinstance(error, PositionNotReached):
+        body |= {"position": error.position, "min_position": error.min_position}
     return body
 
 

@@ -29,10 +29,11 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "trigger_batch": ("POST", f"{TRIGGER}/batch", {"items": [START]}),
     "runs_list": ("GET", "/api/v1/runs", None),
     "runs_get": ("GET", "/api/v1/runs/r1", None),
-    "runs_counts": ("GET", "/api/v1/runs/counts", None),
+    "runs_counts": ("GET", "/api/v1/run-counts", None),
     "runs_proof": ("GET", "/api/v1/runs/r1/proof", None),
     "runs_events": ("GET", "/api/v1/runs/r1/events", None),
     "runs_why": ("GET", "/api/v1/runs/r1/why", None),
+    "metrics": ("GET", "/metrics", None),
     "workflows_list": ("GET", "/api/v1/workflows", None),
     "workflows_get": ("GET", "/api/v1/workflows/greet", None),
     "workflows_define": (
@@ -76,7 +77,7 @@ async def call(client: httpx.AsyncClient, operation: str) -> httpx.Response:
 
 
 async def test_every_operation_names_its_scope() -> None:
-    """In the one table, and as the document of the API shows it to clients; what is not under /api/v1 is open."""
+    """In the one table, and as the document of the API shows it to clients; what is neither under /api/v1 nor the metrics is open."""
     async with client_of(make_world(workflow_auth="keys")) as client:
         document = (await client.get("/api/v1/openapi.json")).json()
     shown = {
@@ -87,9 +88,9 @@ async def test_every_operation_names_its_scope() -> None:
     assert shown.keys() <= OPERATIONS.keys()
     for name, (path, security) in shown.items():
         needed = OPERATIONS[name]
-        assert (needed is not None) == path.startswith("/api/v1/"), name
+        assert (needed is not None) == path.startswith(("/api/v1/", "/metrics")), name
         assert security == (None if needed is None else [{"key": [needed]}]), name
-    assert {name for name, (path, _) in shown.items() if path.startswith("/api/v1/")} == CALLS.keys()
+    assert {name for name in shown if OPERATIONS[name] is not None} == CALLS.keys()
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
 
 
@@ -299,6 +300,7 @@ class TestManaging:
         assert answer.status_code == 201
         assert answer.headers["cache-control"] == "no-store"
         token = made.pop("token")
+        assert answer.headers["workflow-position"] == made.pop("position") == "k0.2"
         expected = {
             "name": "shop",
             "scopes": ["read", "trigger"],
@@ -310,8 +312,18 @@ class TestManaging:
             assert (await client.post(TRIGGER, json=START, headers=bearer(token))).status_code == 202
             for _ in range(2):
                 revoked = await admin.delete(f"/api/v1/keys/{made['id']}")
-                assert (revoked.status_code, revoked.json()) == (200, {**made, "revoked_at": AT})
+                assert (revoked.status_code, revoked.json()) == (200, {**made, "revoked_at": AT, "position": "k0.3"})
             problem(await client.post(TRIGGER, json=START, headers=bearer(token)), 401, "not_authenticated")
+
+    async def test_a_list_is_never_older_than_the_position_of_a_write(self, admin: httpx.AsyncClient) -> None:
+        """Keys have a position like everything else; one from the future is a 503, one of other topics is no matter."""
+        position = (await admin.post("/api/v1/keys", json={"name": "shop", "scopes": ["read"]})).json()["position"]
+        listed = await admin.get("/api/v1/keys", params={"min_position": f"{position}-e0.9", "wait": "0.01"})
+        assert listed.headers["workflow-position"] == position
+        assert "shop" in {key["name"] for key in listed.json()["items"]}
+        body = problem(await admin.get("/api/v1/keys?min_position=k0.99"), 503, "position_not_reached")
+        assert (body["min_position"], body["position"]) == ("k0.99", position)
+        assert (await admin.get("/api/v1/runs", params={"min_position": "k0.99"})).status_code == 200
 
     async def test_keys_are_listed_in_pages(self, world: World, admin: httpx.AsyncClient) -> None:
         """By name, revoked ones too, without a secret or a hash of one."""
