@@ -57,6 +57,15 @@ FORGED: Final[dict[str, bytes]] = {
     "unknown type": _event("RunStolen", "forged-1", "1", "1", "null"),
     "no fields": _event("RunRequested", "forged-2", "1", "1", "null"),
     "definition that is a text": _event("RunRequested", "forged-3", "1", "1", "null", '{"definition":"x"}'),
+    "step name that is a list": _event(
+        "RunRequested",
+        "forged-7",
+        "1",
+        "1",
+        "null",
+        '{"workflow_id":"w","version":1,"payload":{},"command":"c","requested_at":"2026-01-01T00:00:00.000Z",'
+        '"definition":{"id":"w","steps":[{"name":[],"type":"delay","config":{"duration":1}}]}}',
+    ),
     "begins with a step": _event("StepStarted", "forged-4", "1", "1", "null", '{"step":"a","attempt":1}'),
     "data that is a list": _event("RunRequested", "forged-6", "1", "1", "null", "[]"),
     "begins with its end": _event("RunCompleted", "forged-5", "1", "1", "null", '{"status":"SUCCESS"}'),
