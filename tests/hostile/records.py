@@ -44,6 +44,11 @@ RECORDS: Final[dict[str, bytes | None]] = {
     "event: subject with SQL": _event("StepStarted", "'; drop table runs; --", "1", "2", '"00"'),
     "event: subject with a NUL": _event("RunRequested", "a\\u0000b", "1", "1", "null"),
     "event: subject half a surrogate": _event("RunRequested", "\\ud800", "1", "1", "null"),
+    "event: number that no double holds": _event("PartitionTaken", "partition/0", "7", "0", "null", '{"a":1e400}'),
+    "event: integer that no double holds": _event(
+        "PartitionTaken", "partition/0", "7", "0", "null", '{"a":1' + "0" * 400 + "}"
+    ),
+    "event: half a surrogate in its data": _event("PartitionTaken", "partition/0", "7", "0", "null", '{"a":"\\ud800"}'),
     "event: take without fields": _event("PartitionTaken", "partition/0", "1", "1", "null"),
     "event: take of another partition": _event("PartitionTaken", "partition/99", "1", "1", "null"),
     "definition: without definition": b'{"type":"WorkflowDefined","data":{}}',
