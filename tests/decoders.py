@@ -59,6 +59,8 @@ from tests.decoding import (
     posted_start,
     request,
     secret,
+    setting,
+    shown_problem,
     snapshot,
     sound,
     template,
@@ -189,6 +191,11 @@ DECODERS: Final[dict[str, Decoder]] = {
     ),
     "KAFKA_BOOTSTRAP_SERVERS": Decoder(
         of_variable(lambda text: servers(SETTINGS.model_copy(update={"kafka_bootstrap_servers": text}))), (b"a:1, b:2",)
+    ),
+    "setting": Decoder(of_variable(setting), (b"8", b"6.5"), (BadSetting,)),
+    "problem on the command line": Decoder(
+        shown_problem,
+        dumped({"detail": "d", "code": "c", "request_id": "r", "errors": [{"pointer": "/a", "detail": "e"}]}),
     ),
     "secret": Decoder(of_variable(secret), (b"s3cret",), (SecretUnusable, SecretUnknown)),
     "secret to sign with": Decoder(

@@ -14,6 +14,7 @@ from api import cursors
 from api.body import Bodies
 from api.errors import CursorRefused, FieldError
 from api.starts import parse_start
+from ops import client, config
 from projections.fold import PartitionFold
 from projections.memory import MemoryStore
 from projections.rows import columns, stored_run
@@ -175,6 +176,15 @@ def sound(value: Any) -> Any:
     """What came out can be given to every store."""
     jsontext.check(value)
     return value
+
+
+def setting(text: str) -> Any:
+    """One number with bounds, and one without a fraction."""
+    return config.load(workflow_session_timeout_s=text, workflow_partitions=text.partition(".")[0]).workflow_partitions
+
+
+def shown_problem(raw: bytes) -> str:
+    return str(client._problem(httpx.Response(400, content=raw)))
 
 
 def secret(text: str) -> str:
