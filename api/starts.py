@@ -51,8 +51,6 @@ def parse_start(
         errors.append(FieldError(f"{pointer}/workflow_id", code, ID_RULE, 128))
     if not isinstance(payload, dict):
         errors.append(FieldError(f"{pointer}/payload", "not_an_object", "an object is needed"))
-    if isinstance(version, float) and version.is_integer():  # 2.0 is an integer to JSON Schema
-        version = int(version)
     if version is not None and (type(version) is not int or not 1 <= version <= VERSION_MAX):
         errors.append(FieldError(f"{pointer}/version", "bad_version", "a whole number from 1 is needed", VERSION_MAX))
     if item and "idempotency_key" in body:

@@ -150,7 +150,7 @@ DECODERS: Final[dict[str, Decoder]] = {
     ),
     "time of the past in a query": Decoder(
         of_text(lambda text: reads.past_ms(text, "at", NOW)),
-        (b"2025-12-31T09:30:00Z", b"1767000000"),
+        (b"2025-12-31T09:30:00Z",),
         (ParameterInvalid,),
     ),
     "time of an event": Decoder(of_text(events.time_s), (b"2026-01-01T00:00:00.000Z",), (ValueError, OverflowError)),

@@ -16,8 +16,8 @@ UNSAYABLE: Final = frozenset(
         "cursor_refused", "bad_position", "definition_unknown",
         # a value that depends on another one, or on what is stored
         "not_with_version", "different", "idempotency_key_reused",
-        # a time that has not passed yet
-        "in_the_future",
+        # a time that has not passed yet; a whole number that is written as 1.0, which is an integer to JSON Schema
+        "in_the_future", "bad_version",
         # what a payload may not hold, at any depth
         "nul_character", "lone_surrogate", "integer_out_of_range", "float_out_of_range", "too_deep",
         # rules of definitions: URLs, durations, expressions, names that are given twice
