@@ -21,7 +21,7 @@ from tests.hostile.platform import bad_signs
 from tests.keyring import written_key
 
 CASES_MIN = 500
-EXAMPLES_MAX = 8
+EXAMPLES_MAX = 6
 CHECKS = Path(__file__).with_name("schemathesis_checks.py")
 
 pytestmark = pytest.mark.slow
@@ -83,6 +83,7 @@ def cases(address: str, folder: Path, *more: str) -> int:
         check=False,
     )
     report = done.stdout[-8_000:] + done.stderr[-2_000:]
+    print(report[-600:])
     assert done.returncode == 0, report
     found = re.search(r"Selected: (\d+)/\d+\s+Tested: (\d+)[^~]*?(\d+) generated, \3 passed", report)
     assert found is not None, report
