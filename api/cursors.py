@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from api.errors import CursorRefused
+from schemas import jsontext
+from schemas.jsontext import JsonRefused
 
 CURSOR_CHARS_MAX: Final = 2_000
 Bound = Mapping[str, object]
@@ -29,11 +31,11 @@ def decode(cursor: str, bound: Bound, shape: tuple[type, ...]) -> list[str | int
     if len(cursor) > CURSOR_CHARS_MAX:
         raise CursorRefused(f"it is longer than {CURSOR_CHARS_MAX} characters")
     try:
-        made_for, after = orjson.loads(
-            base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        )
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        read: Any = jsontext.loads(raw)
+        made_for, after = read
         sound = isinstance(made_for, dict) and tuple(type(part) for part in after) == shape
-    except (binascii.Error, ValueError, TypeError):
+    except (JsonRefused, binascii.Error, ValueError, TypeError):
         sound = False
     if not sound:
         raise CursorRefused("it is none that this API has given")

@@ -140,7 +140,10 @@ class Client:
             raise CommandFailed(f"the connection to {self._url} broke ({error})", Exit.SERVER_AWAY) from error
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             raise _problem(response)
-        body = orjson.loads(response.content) if response.content else None
+        try:
+            body = orjson.loads(response.content) if response.content else None
+        except orjson.JSONDecodeError as error:
+            raise CommandFailed(f"what answers at {self._url} is not this API; set WORKFLOW_URL", Exit.USAGE) from error
         return Answer(response.status_code, response.content, body, response.headers.get("etag"))
 
 
@@ -148,12 +151,11 @@ def _problem(response: httpx.Response) -> CommandFailed:
     """A problem+json body as one line for people: what, where, and the id to ask about it with."""
     try:
         problem = orjson.loads(response.content)
-        text = problem["detail"]
-        code = problem["code"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        text, code = str(problem["detail"]), problem["code"]
+        for error in problem.get("errors", []):
+            text += f"\n  {error.get('pointer') or '/'}: {error.get('detail')}"
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):  # of a proxy, say
         problem, text, code = {}, f"{response.status_code} {response.reason_phrase}", ""
-    for error in problem.get("errors", []):
-        text += f"\n  {error.get('pointer') or '/'}: {error.get('detail')}"
     if response.status_code == HTTPStatus.UNAUTHORIZED:
         text += "\n  The commands send the key of WORKFLOW_API_KEY, or of the file that WORKFLOW_API_KEY_FILE names."
     if "request_id" in problem:

@@ -29,6 +29,8 @@ _FIELDS: Final = {
     CANCEL_RUN: frozenset({"run_id", "reason"}),
 }
 ID_CHARS_MAX: Final = 200
+_CALENDAR_MS: Final = (0, 253_402_300_799_000)
+"""From 1970 to the end of 9999."""
 _RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -115,7 +117,7 @@ def decode(
     if not isinstance(message, dict):
         raise CommandRefused(reason="it is not a JSON object")
     type_, fields = _unwrap(message)
-    requested_at = _time(message.get("time")) or time_text(timestamp_ms / 1000)
+    requested_at = _time(message.get("time")) or _written_at(timestamp_ms)
     run_id = fields.get("run_id")
     if run_id is None and type_ == TRIGGER_RUN:
         run_id = foreign_run_id(topic, partition, offset, timestamp_ms, value or b"", partitions)
@@ -169,6 +171,12 @@ def _text(fields: dict[str, Any], name: str, chars_max: int = ID_CHARS_MAX) -> s
     if value is not None and (not isinstance(value, str) or len(value) > chars_max):
         raise CommandRefused(reason=f"{name}: a text of at most {chars_max} characters is needed")
     return value
+
+
+def _written_at(timestamp_ms: int) -> str:
+    """When the record says that it was written. Its producer may say anything, years included that no calendar has."""
+    first, last = _CALENDAR_MS
+    return time_text(min(max(timestamp_ms, first), last) / 1000)
 
 
 def _time(value: object) -> str | None:

@@ -47,7 +47,10 @@ _plans: dict[bytes, Plan] = {}
 
 
 def plan_of(definition: dict[str, Any] | None) -> Plan:
-    """The plan of a definition, the same object for equal ones. ValueError / KeyError / TypeError where it is none."""
+    """The plan of a definition, the same object for equal ones.
+
+    ValueError / KeyError / TypeError / AttributeError where it is none.
+    """
     if definition is None:
         return _EMPTY
     key = orjson.dumps(definition)
@@ -61,6 +64,8 @@ def plan_of(definition: dict[str, Any] | None) -> Plan:
 
 def _step(step: dict[str, Any]) -> StepPlan:
     config, retry, timeout = step["config"], step.get("retry", {}), step.get("timeout")
+    if not isinstance(step["name"], str) or not isinstance(step["type"], str):
+        raise TypeError("name and type of a step are texts")
     sources, secrets = templates.expressions(config), templates.secrets(config)
     return StepPlan(
         name=step["name"],

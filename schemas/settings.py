@@ -44,7 +44,9 @@ class Topics:
 class Settings(BaseSettings):
     """What a process is told from outside; frozen, read once at its start."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=None, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_file=None, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     storage_backend: Literal["memory", "filesystem", "postgres"] = "postgres"
     storage_path: Path = Path(".workflow/store")

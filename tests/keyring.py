@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from aiokafka import AIOKafkaProducer
+
 from api.tokens import hash_secret, new_token
 from schemas.errors import KeyNameTaken, KeyUnknown, WorkflowError
 from schemas.keys import ApiKey, Keys, Scope, Token, encode
+from schemas.settings import Settings
+from streams.kafka import client_kwargs
 
 AT: Final = "2026-01-01T00:00:00.000Z"
 API_KEY: Final = ApiKey(
@@ -22,6 +26,18 @@ def make_key(name: str = "shop", *scopes: Scope, rate: str | None = None) -> tup
     """A key and the token that its owner has."""
     token = new_token()
     return ApiKey(token.id, name, scopes or ("trigger",), hash_secret(token.secret), AT, rate), token
+
+
+async def written_key(settings: Settings, name: str, *scopes: Scope) -> Token:
+    """A new key on the real topic; the token that its owner sends."""
+    key, token = make_key(name, *scopes)
+    producer = AIOKafkaProducer(**client_kwargs(settings), acks="all")
+    await producer.start()
+    try:
+        await producer.send_and_wait(settings.topics.keys, encode(key), key=key.id.encode())
+    finally:
+        await producer.stop()
+    return token
 
 
 class KeyRing:

@@ -44,6 +44,11 @@ RECORDS: Final[dict[str, bytes | None]] = {
     "event: subject with SQL": _event("StepStarted", "'; drop table runs; --", "1", "2", '"00"'),
     "event: subject with a NUL": _event("RunRequested", "a\\u0000b", "1", "1", "null"),
     "event: subject half a surrogate": _event("RunRequested", "\\ud800", "1", "1", "null"),
+    "event: number that no double holds": _event("PartitionTaken", "partition/0", "7", "0", "null", '{"a":1e400}'),
+    "event: integer that no double holds": _event(
+        "PartitionTaken", "partition/0", "7", "0", "null", '{"a":1' + "0" * 400 + "}"
+    ),
+    "event: half a surrogate in its data": _event("PartitionTaken", "partition/0", "7", "0", "null", '{"a":"\\ud800"}'),
     "event: take without fields": _event("PartitionTaken", "partition/0", "1", "1", "null"),
     "event: take of another partition": _event("PartitionTaken", "partition/99", "1", "1", "null"),
     "definition: without definition": b'{"type":"WorkflowDefined","data":{}}',
@@ -57,6 +62,15 @@ FORGED: Final[dict[str, bytes]] = {
     "unknown type": _event("RunStolen", "forged-1", "1", "1", "null"),
     "no fields": _event("RunRequested", "forged-2", "1", "1", "null"),
     "definition that is a text": _event("RunRequested", "forged-3", "1", "1", "null", '{"definition":"x"}'),
+    "step name that is a list": _event(
+        "RunRequested",
+        "forged-7",
+        "1",
+        "1",
+        "null",
+        '{"workflow_id":"w","version":1,"payload":{},"command":"c","requested_at":"2026-01-01T00:00:00.000Z",'
+        '"definition":{"id":"w","steps":[{"name":[],"type":"delay","config":{"duration":1}}]}}',
+    ),
     "begins with a step": _event("StepStarted", "forged-4", "1", "1", "null", '{"step":"a","attempt":1}'),
     "data that is a list": _event("RunRequested", "forged-6", "1", "1", "null", "[]"),
     "begins with its end": _event("RunCompleted", "forged-5", "1", "1", "null", '{"status":"SUCCESS"}'),

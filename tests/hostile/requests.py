@@ -241,6 +241,7 @@ CURSORS: Final = {
     "deep": "cursor=" + "W1tb" * 400,
     "number": "cursor=MQ",
     "other types": "cursor=W3t9LFsxLDJdXQ",
+    "NUL inside": "cursor=W3sibGlzdCI6InJ1bnMifSxbIjIwMjYtMDEtMDFUMDA6MDA6MDAuMDAwWiIsIlx1MDAwMCJdXQ",
     "another list": "cursor=W3sibGlzdCI6IndvcmtmbG93cyJ9LFsiYSIsImIiXV0",
 }
 

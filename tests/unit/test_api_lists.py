@@ -8,6 +8,8 @@ from datetime import datetime, timedelta, timezone
 import httpx
 import pytest
 
+from api import cursors
+from api.errors import CursorRefused
 from schemas import position as positions
 from schemas.identity import home
 from tests.api.world import PARTITIONS, World, client_of, make_world, pointers, problem
@@ -144,3 +146,11 @@ async def test_a_long_page_is_gathered_from_several_queries(
     monkeypatch.setattr("api.pages.ROWS_AT_ONCE", 2)
     await many(world)
     assert await walk(client, f"{RUNS}?limit=5") == ["r6", "r5", "r4", "r3", "r2", "r1", "r0"]
+
+
+@pytest.mark.parametrize("after", [[2**63], ["2026-01-01T00:00:00.000Z", "a\0"]])
+def test_a_cursor_that_no_store_could_be_asked_with(after: list[str | int]) -> None:
+    """Somebody made it up: its key is one that no list of ours has."""
+    bound = {"list": "runs"}
+    with pytest.raises(CursorRefused):
+        cursors.decode(cursors.encode(bound, after), bound, tuple(map(type, after)))

@@ -48,6 +48,16 @@ def test_a_foreign_message_is_a_start() -> None:
     assert command == decode({"workflow_id": "w", "payload": {"a": 1}})
 
 
+@pytest.mark.parametrize("timestamp_ms", [-(2**62), -1, 253_402_300_800_000, 2**63 - 1])
+def test_a_time_that_no_calendar_has(timestamp_ms: int) -> None:
+    """A producer may stamp its record with anything: the start counts as asked for at the nearest time there is."""
+    command = commands.decode(
+        b'{"workflow_id":"w"}', topic="t", partition=0, offset=0, timestamp_ms=timestamp_ms, partitions=1
+    )
+    nearest = "1970-01-01T00:00:00.000Z" if timestamp_ms < 0 else "9999-12-31T23:59:59.000Z"
+    assert command.requested_at == nearest
+
+
 def test_a_message_without_payload() -> None:
     """The payload may be left out: it is an empty object."""
     command = decode({"workflow_id": "w"})

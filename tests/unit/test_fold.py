@@ -210,6 +210,15 @@ def test_an_unknown_type_sets_the_run_aside_and_moves_its_tip() -> None:
     assert (ended.done, ended.set_aside == row.set_aside) == (True, True)
 
 
+def test_a_step_whose_name_is_no_text_sets_the_run_aside() -> None:
+    """Nobody but the owner of a partition could have written that; and the partition goes on."""
+    run = Story("r1", {"id": "w", "steps": [{"name": [], "type": "delay", "config": {"duration": 1}}]})
+    _, batch = fold_of(log_of(run.requested(1)))
+    (row,) = batch.runs
+    assert "cannot be folded" in (row.set_aside or "")
+    assert row.view["steps"] == []
+
+
 def test_a_state_that_cannot_be_written_is_folded_from_history() -> None:
     """A payload nested deeper than JSON is written here does not stop the partition."""
     run = Log(1).story(0, payload={"deep": "here"})

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from ops.echo import Echo
+from schemas.effects import EffectSucceeded
 from schemas.errors import BadSetting
 from streams.allowed import AllowList
 from streams.look_ups import LookUps, NameUnknown
@@ -73,6 +74,24 @@ async def test_no_spelling_of_an_inner_address_is_called(echo: Echo, host: str) 
     """With the system's own look-up: the check is on what the name came to."""
     async with guarded() as client:
         denied(await call(client, request(f"http://{host}:{echo.port}/")), host)
+    assert not echo.received
+
+
+@pytest.mark.parametrize("url_host", ["localhost.", "LocalHost."])
+async def test_a_dot_at_the_end_of_a_name_changes_nothing(echo: Echo, url_host: str) -> None:
+    """Whatever a name with one comes to is judged as without it, and the list names both."""
+    async with guarded(names=Names(["127.0.0.1"])) as client:
+        denied(await call(client, request(f"http://{url_host}:{echo.port}/")), url_host)
+    assert not echo.received
+    async with guarded("localhost", Names(["127.0.0.1"])) as client:
+        assert isinstance(await call(client, request(f"http://{url_host}:{echo.port}/")), EffectSucceeded)
+
+
+async def test_a_name_that_does_not_exist_is_no_denial(echo: Echo) -> None:
+    """Not every system knows `localhost.` by its look-up: then nobody is called either, and it is tried again."""
+    async with guarded(names=Names([])) as client:
+        failed = failure(await call(client, request(f"http://localhost.:{echo.port}/")))
+    assert (failed.error["code"], failed.retryable) == ("connection_failed", True)
     assert not echo.received
 
 

@@ -66,6 +66,16 @@ def test_a_file_that_cannot_be_used_stops_the_start(
     assert "xxx" not in refused.value.message
 
 
+@pytest.mark.parametrize("text", ["inf", "1e400", "nan"])
+def test_every_number_is_finite(text: str) -> None:
+    """No wait without an end can be set: the start is stopped, and the setting named."""
+    numbers = [name for name, field in Settings.model_fields.items() if field.annotation is float]
+    for name in numbers:
+        with pytest.raises(BadSetting, match=name.upper()):
+            config.load(**{name: text})
+    assert len(numbers) >= 10
+
+
 def test_secrets_are_shown_nowhere() -> None:
     """Neither by what prints the settings nor by a name that reads like another one."""
     settings = Settings(postgres_password="hidden", workflow_api_key="hidden")
