@@ -276,8 +276,12 @@ class Engine:
         return None
 
     def _is_due(self, run: Run, now: float) -> bool:
-        """Whether the run's due time has come; arms its timer when not."""
-        at = due(run)
+        """Whether the run's due time has come; arms its timer when not. One that is no time sets the run aside."""
+        try:
+            at = due(run)
+        except (ValueError, TypeError, OverflowError) as error:
+            self._set_aside(run, error)
+            return False
         if at is None or at <= now:
             self.armed.pop(run.id, None)
             return True
@@ -285,6 +289,11 @@ class Engine:
             self.armed[run.id] = at
             heapq.heappush(self.timers, (at, run.id))
         return False
+
+    def _set_aside(self, run: Run, error: Exception) -> None:
+        log.error("run %s cannot be decided and is set aside", run.id, exc_info=error)
+        run.set_aside = f"it cannot be decided: {type(error).__name__} {error}"
+        self.stats["set_aside"] += 1
 
     def write(
         self,
@@ -305,10 +314,8 @@ class Engine:
                 for draft in drafts:
                     values.append(self._stamp(part, ahead, draft, key, time, cause, actor))
                 drafts = self._advance(ahead, now)
-        except Exception as error:  # a poisoned run is set aside, never the partition
-            log.exception("run %s cannot be decided and is set aside", run.id)
-            run.set_aside = f"it cannot be decided: {type(error).__name__} {error}"
-            self.stats["set_aside"] += 1
+        except Exception as error:  # noqa: BLE001 - a poisoned run is set aside, never the partition
+            self._set_aside(run, error)
             return False
         if not values:
             return False

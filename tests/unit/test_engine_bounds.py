@@ -147,6 +147,25 @@ def test_a_run_that_cannot_be_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "set aside" in play.passed_on[0, 2]
 
 
+@pytest.mark.parametrize("until", ["soon", 5, "9999-12-31T23:59:59+24:00", {}])
+def test_a_due_time_that_is_none(until: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event with one sets its run aside in the worker; the other runs of the partition go on."""
+    play = started()
+    play.trigger("r2")
+    play.go()
+    for check in ("read", "refused"):  # set aside in memory, not by the log
+        monkeypatch.setattr(play.watch, check, lambda *_: None)
+    run = part(play.a).runs["r1"]
+    error = {"code": "http_500", "message": "it failed"}
+    data = {"step": run.step, "attempt": run.attempt, "error": error, "until": until}
+    play.append(0, encode("StepRetryScheduled", "r1", data, time=TIME, epoch=1, seq=run.seq + 1, prev=run.tip), b"r1")
+    play.go()
+    play.a.end_effect("r2")
+    play.go()
+    assert "cannot be decided" in (part(play.a).runs["r1"].set_aside or "")
+    assert (play.types("r1")[-1], play.types("r2")) == ("StepRetryScheduled", WHOLE)
+
+
 def test_an_event_of_a_newer_release() -> None:
     """The run is never written to by a worker that does not know what was said of it; when it is over, it is over."""
     play = started()
