@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from schemas import commands, keys
 from schemas.catalog import Catalog
-from schemas.events import SHAPES
+from schemas.events import SHAPES, decode, encode_taken
 from schemas.upcasters import VERSIONS
 from streams.outlet import rejection
 from tests import shapes
@@ -62,6 +62,24 @@ def rule() -> Any:
     found: dict[str, Any] = {}
     exec(blocks("## The rule", "python")[0], found)  # noqa: S102 - the page's code is what is tested
     return found["Partition"]
+
+
+@pytest.mark.parametrize(
+    ("data", "is_readable"),
+    [
+        ("1e400", False),
+        ("1" + "0" * 400, False),
+        ("NaN", False),
+        (r'"\ud800"', False),
+        ("1e300", True),
+        ("1" + "0" * 300, True),
+    ],
+)
+def test_a_parser_that_takes_more_is_held_back(data: str, is_readable: bool) -> None:
+    """What some parsers of JSON take and others refuse makes no difference between readers."""
+    value = encode_taken(0, 1, "w", "t", "2026-01-01T00:00:00.000Z").replace(b'"t"', data.encode())
+    assert (decode(value) is not None) == is_readable
+    assert rule()(0, 1).is_fact(value) == is_readable
 
 
 @given(st.integers(0, 10**6))
