@@ -63,7 +63,7 @@ def readable(value: bytes | None) -> dict[str, Any] | None:
     """The event, if it has what the rule asks about."""
     try:
         text = (value or b"").decode()
-        event: dict[str, Any] = json.loads(text, parse_constant=int, parse_float=_finite, parse_int=_whole)
+        event: dict[str, Any] = json.loads(text, parse_constant=int, parse_float=_number, parse_int=_number)
         json.dumps(event, ensure_ascii=False).encode()  # half of a surrogate pair has no UTF-8
         kinds = [type(event[name]) for name in ("subject", "type", "seq", "epoch")]
         sound = kinds == [str, str, int, int] and isinstance(event["prev"], str | None)
@@ -72,15 +72,10 @@ def readable(value: bytes | None) -> dict[str, Any] | None:
     return event if sound and event["seq"] >= 0 and 1 <= event["epoch"] < 2**63 else None
 
 
-def _finite(text: str) -> float:
+def _number(text: str) -> float:
     if abs(float(text)) == float("inf"):
         raise ValueError("no double holds this number")
-    return float(text)
-
-
-def _whole(text: str) -> int:
-    _finite(text)
-    return int(text)
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def digest(value: bytes) -> str:
