@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,19 +15,22 @@ from starlette.types import ASGIApp
 from api.access import Access
 from api.backlog import Backlogs
 from api.body import BODIES_BYTES_MAX, Bodies
+from api.build import release
 from api.errors import FieldError, InternalError, MethodRefused, ParameterInvalid, PathUnknown, RequestRefused
 from api.headers import origins
 from api.ids import new_id
+from api.metrics import MetricsPage, of_report
 from api.middleware import Edge
 from api.openapi import describe
 from api.ports import Deps
 from api.reads import Waiting
 from api.recent import RecentStarts
 from api.responses import Problem
-from api.routes import docs, keys, probes, problem_pages, projections, runs, trigger, workflows
+from api.routes import docs, keys, metrics, probes, problem_pages, projections, runs, trigger, workflows
 from api.routing import Api, plain
 from api.scopes import scope_of
 from api.starts import ID_RULE
+from api.traffic import Traffic
 from schemas.errors import WorkflowError
 
 
@@ -37,7 +40,8 @@ class _App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         direct = {("POST", "/api/v1/trigger"): plain(trigger.trigger, scope_of("trigger"))}
         app = super().build_middleware_stack()
-        return Edge(app, new_id=new_id, direct=direct, origins=origins(self.state.api.deps.settings))
+        api: Api = self.state.api
+        return Edge(app, new_id=new_id, direct=direct, origins=origins(api.deps.settings), traffic=api.traffic)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -49,7 +53,7 @@ def build_app(deps: Deps) -> FastAPI:
     """The API as an ASGI app. It starts and stops nothing: who hands in `deps` does."""
     app = _App(
         title="Workflow platform",
-        version=_version(),
+        version=release(),
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
@@ -62,6 +66,7 @@ def build_app(deps: Deps) -> FastAPI:
             "auto_configure": False,
         },
     )
+    traffic = Traffic()
     app.state.api = Api(
         deps=deps,
         bodies=Bodies(
@@ -71,6 +76,8 @@ def build_app(deps: Deps) -> FastAPI:
         waiting=Waiting(deps.store),
         recent=RecentStarts(),
         backlogs=Backlogs(deps.store, deps.settings.workflow_pending_runs_max),
+        traffic=traffic,
+        metrics=MetricsPage("api", lambda: chain(of_report(deps.health.report()), traffic.samples())),
         access=None if deps.keys is None else Access(deps.keys, per_second=deps.settings.workflow_rate_limit),
     )
     for router in (
@@ -83,6 +90,7 @@ def build_app(deps: Deps) -> FastAPI:
         projections.router,
         docs.router,
         probes.router,
+        metrics.router,
         problem_pages.router,
     ):
         app.router.routes.extend(
@@ -93,13 +101,6 @@ def build_app(deps: Deps) -> FastAPI:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _failed)
     return app
-
-
-def _version() -> str:
-    try:
-        return version("workflow-platform")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0"
 
 
 async def _refused(request: Request, error: Exception) -> Problem:

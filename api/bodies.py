@@ -215,11 +215,20 @@ class ComponentBody(_Body):
     detail: str
 
 
+class LagBody(_Body):
+    """How far the read tables of a partition are behind its events. `seconds`: how old the first event is that they lack."""
+
+    partition: int
+    events: int
+    seconds: float
+
+
 class ReadyBody(_Body):
     """Whether this process wants traffic. A component that is away shows as degraded and does not make it unready."""
 
     status: Literal["ready", "degraded", "starting", "draining"]
     components: dict[str, ComponentBody]
+    lag: list[LagBody] = Field(default=[], description="of each partition whose lag is known")
 
 
 class KeyRequest(_Body):

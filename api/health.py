@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from api.commands import KafkaCommandSender
 from api.ports import Component, ReadyReport
+from api.probes import behind
+from projections.lag import Lag, LagWatch, look_up_age
 from schemas.errors import WorkflowError
 from schemas.ports import TP, Reader
-from schemas.position import Position, reached
 from schemas.settings import Settings
 from schemas.store import ReadStore
 from streams.catalog_reader import CatalogReader
@@ -21,9 +22,6 @@ from streams.key_reader import KeyReader
 log = logging.getLogger(__name__)
 
 PULSE_S: Final = 1.0
-BEHIND_S: Final = 10.0
-"""A projection that lags for longer shows as degraded."""
-_SAMPLES_MAX: Final = 120
 
 
 class ApiHealth:
@@ -48,32 +46,40 @@ class ApiHealth:
         self._kafka_seen = self._store_seen = False
         self._store_away: str | None = "not asked yet"
         self._ends_away: str | None = "not asked yet"
-        self._ahead: deque[tuple[float, Position]] = deque()  # ends that the tables have not reached, oldest first
-        self._records_behind = 0
+        self._watch = LagWatch()
+        topics, numbers = settings.topics, range(settings.workflow_partitions)
+        self._places = {
+            TP(topic, n): (letter, n)
+            for letter, topic in (("e", topics.events), ("t", topics.trigger))
+            for n in numbers
+        }
 
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
             await self._ask_log()
             await self._ask_store()  # after the log, so that tables which are level are seen to be
+            await look_up_age(self._watch, self._reader, self._settings.topics.events)
             self._kafka_seen = self._kafka_seen or (self._sender.away is None and self._catalog.away is None)
             await asyncio.sleep(PULSE_S)
 
     def report(self) -> ReadyReport:
         """Ready from the first answer of Kafka and of the store until the stop; what is away later only degrades."""
+        lags = self._watch.lags(time.monotonic())
+        events = {place[1]: lag for place, lag in lags.items() if place[0] == "e"}
         components = {
             "kafka": self._kafka(),
             "store": _component(self._store_away, seen=self._store_seen),
-            "projection": self._projection(),
+            "projection": self._projection(list(lags.values())),
         }
         if self._keys is not None:
             components["keys"] = _component(_trouble(self._keys), seen=self._keys.levelled)
         if self._stop.is_set():
-            return ReadyReport(ready=False, status="draining", components=components)
+            return ReadyReport(ready=False, status="draining", components=components, lag=events)
         if not (self._kafka_seen and self._store_seen and self._is_prepared()):
-            return ReadyReport(ready=False, status="starting", components=components)
+            return ReadyReport(ready=False, status="starting", components=components, lag=events)
         sound = all(component.state == "ok" for component in components.values())
-        return ReadyReport(ready=True, status="ready" if sound else "degraded", components=components)
+        return ReadyReport(ready=True, status="ready" if sound else "degraded", components=components, lag=events)
 
     def _is_prepared(self) -> bool:
         """Topics and tables are there, and a key that was made before the start is known."""
@@ -83,14 +89,10 @@ class ApiHealth:
     def _kafka(self) -> Component:
         return _component(self._sender.away or self._catalog.away, seen=self._kafka_seen)
 
-    def _projection(self) -> Component:
+    def _projection(self, lags: Sequence[Lag]) -> Component:
         if not self._store_seen or self._ends_away is not None:
             return Component("unknown", self._ends_away or "")
-        if not self._ahead:
-            return Component("ok", "level with the log")
-        behind_s = time.monotonic() - self._ahead[0][0]
-        state = "degraded" if behind_s > BEHIND_S or self._store_away is not None else "ok"
-        return Component(state, f"{self._records_behind} records and {behind_s:.0f} s behind the log")
+        return behind(lags, store_away=self._store_away is not None)
 
     async def _ask_store(self) -> None:
         try:
@@ -99,25 +101,16 @@ class ApiHealth:
             self._store_away = error.message
             return
         self._store_seen, self._store_away = True, None
-        while self._ahead and reached(at, self._ahead[0][1]):
-            self._ahead.popleft()
-        if self._ahead:
-            newest = self._ahead[-1][1]
-            self._records_behind = sum(max(0, end - at.get(place, 0)) for place, end in newest.items())
+        self._watch.tables({place: at.get(place, 0) for place in self._places.values()})
 
     async def _ask_log(self) -> None:
-        topics, partitions = self._settings.topics, range(self._settings.workflow_partitions)
-        tps = {TP(topics.events, n): ("e", n) for n in partitions} | {
-            TP(topics.trigger, n): ("t", n) for n in partitions
-        }
         try:
-            ends = await self._reader.end_offsets(tps)
+            ends = await self._reader.end_offsets(self._places)
         except WorkflowError as error:
             self._ends_away = error.message
             return
         self._ends_away = None
-        if len(self._ahead) < _SAMPLES_MAX:
-            self._ahead.append((time.monotonic(), {tps[tp]: end for tp, end in ends.items()}))
+        self._watch.ends({self._places[tp]: end for tp, end in ends.items()}, time.monotonic())
 
 
 def _trouble(keys: KeyReader) -> str | None:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.errors import HeadersTooLarge, InternalError, Overloaded, RequestMalformed, RequestRefused, UriTooLong
 from api.headers import secured, shared_with
 from api.responses import Problem
+from api.traffic import Traffic
 from schemas.errors import WorkflowError
 
 log = logging.getLogger("api.access")
@@ -27,6 +28,8 @@ HEADERS_BYTES_MAX: Final = 64 * 1024
 REQUESTS_MAX: Final = 2_000
 """Requests at once in one process; the probes are answered beyond it."""
 PROBES: Final = frozenset({"/health", "/livez", "/ready", "/readyz"})
+_QUIET: Final = PROBES | {"/metrics"}
+"""Asked every few seconds, and told in the log only when something is wrong, or everything is wanted."""
 CLIENT_GONE: Final = 499
 """What the log says of a request whose client left before its end."""
 
@@ -38,7 +41,7 @@ class Edge:
     """Pure ASGI. Puts `request_id` into the scope; answers what escapes the app as a problem, never as a stack trace.
 
     `direct`: handlers by method and path that are called without the app around them: its layers are a third of what
-    a start costs. `origins`: whose pages may call the app from a browser.
+    a start costs. `origins`: whose pages may call the app from a browser. `traffic`: where requests are counted.
     """
 
     def __init__(
@@ -48,11 +51,12 @@ class Edge:
         new_id: Callable[[], str],
         direct: Mapping[tuple[str, str], Handler] | None = None,
         origins: tuple[str, ...] = (),
+        traffic: Traffic | None = None,
     ) -> None:
         self.app = app
         self._new_id = new_id
         self._inner = shared_with(origins, Direct(app, dict(direct or {})) if direct else app)
-        self._running = 0
+        self._traffic = Traffic() if traffic is None else traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,7 +68,7 @@ class Edge:
         scope["request_id"] = request_id
         answer = _Answer(send, request_id, scope)
         began = time.perf_counter()
-        self._running += 1
+        self._traffic.running += 1
         try:
             refused = self._refused(scope, header_bytes)
             if refused is not None:
@@ -80,8 +84,10 @@ class Edge:
             elif not answer.complete:
                 raise
         finally:
-            self._running -= 1
-            _log(scope, answer.status, request_id, time.perf_counter() - began)
+            self._traffic.running -= 1
+            took_s = time.perf_counter() - began
+            self._traffic.answered(scope, answer.status, took_s)
+            _log(scope, answer.status, request_id, took_s)
 
     def _refused(self, scope: Scope, header_bytes: int) -> RequestRefused | None:
         """What can be said before anything of the body is read."""
@@ -91,8 +97,8 @@ class Edge:
             return UriTooLong(limit=URI_BYTES_MAX, headers={"Connection": "close"})
         if scope["http_version"] not in ("1.1", "1.0"):
             return RequestMalformed(reason=f"it says HTTP/{scope['http_version']}", headers={"Connection": "close"})
-        if self._running > REQUESTS_MAX and scope["path"] not in PROBES:
-            return Overloaded(what=f"{self._running} requests", limit=REQUESTS_MAX)
+        if self._traffic.running > REQUESTS_MAX and scope["path"] not in PROBES:
+            return Overloaded(what=f"{self._traffic.running} requests", limit=REQUESTS_MAX)
         return None
 
 
@@ -105,7 +111,11 @@ class Direct:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         handler = self._handlers.get((scope["method"], scope["path"]))
-        answer = self.app if handler is None else await _answer(handler, Request(scope, receive, send))
+        if handler is None:
+            await self.app(scope, receive, send)
+            return
+        scope["direct"] = scope["path"]  # its route's template, for the metrics
+        answer = await _answer(handler, Request(scope, receive, send))
         await answer(scope, receive, send)
 
 
@@ -152,7 +162,7 @@ def _headers(scope: Scope) -> tuple[int, str | None]:
 
 
 def _log(scope: Scope, status: int, request_id: str, took_s: float) -> None:
-    level = logging.WARNING if status >= 500 else logging.DEBUG if scope["path"] in PROBES else logging.INFO
+    level = logging.WARNING if status >= 500 else logging.DEBUG if scope["path"] in _QUIET else logging.INFO
     if log.isEnabledFor(level):
         path = scope["raw_path"].decode("ascii", "replace")  # as it came: no line break of the caller's in the log
         path = _TOKEN.sub("wfk_***", path)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from projections.lag import Lag
 from schemas.catalog import Defined
 from schemas.keys import ApiKey
 from schemas.position import Position
@@ -111,12 +112,14 @@ class ReadyReport:
     """Whether a process wants traffic or work.
 
     `ready`: started, migrated, not draining. A component that is away does not turn it false. `status`: "ready",
-    "degraded" (ready, but a component is not ok), "starting" or "draining".
+    "degraded" (ready, but a component is not ok), "starting" or "draining". `lag`: of each partition, how far the tables
+    are behind its events; None from a process that does not watch them.
     """
 
     ready: bool
     status: str
     components: dict[str, Component]
+    lag: Mapping[int, Lag] | None = None
 
 
 class SharedProjection(Protocol):

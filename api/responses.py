@@ -37,7 +37,7 @@ class Problem(Response):
     media_type = PROBLEM_JSON
 
     def __init__(self, error: WorkflowError, request_id: str) -> None:
-        kind = problem_type(error)
+        kind, self.code = problem_type(error), code_of(error)
         headers = dict(error.headers) if isinstance(error, RequestRefused) else {}
         if kind.retry_after_s is not None:
             headers.setdefault("Retry-After", str(kind.retry_after_s))
@@ -47,6 +47,7 @@ class Problem(Response):
         super().__init__(problem_json(error, request_id), kind.status, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["problem"] = self.code
         if not self.lingers:
             await super().__call__(scope, receive, send)
             return

@@ -15,10 +15,12 @@ from api.access import Access
 from api.backlog import Backlogs
 from api.body import Bodies
 from api.errors import FieldError, ParameterInvalid
+from api.metrics import MetricsPage
 from api.ports import Deps
 from api.reads import Waiting
 from api.recent import RecentStarts
 from api.scopes import scope_of
+from api.traffic import Traffic
 from schemas.keys import ApiKey, Scope
 from schemas.position import Position
 
@@ -35,6 +37,8 @@ class Api:
     waiting: Waiting
     recent: RecentStarts
     backlogs: Backlogs
+    traffic: Traffic
+    metrics: MetricsPage
     access: Access | None = None
 
 

@@ -19,6 +19,7 @@ OPERATIONS: Final[Mapping[str, Scope | None]] = {
     "runs_events": "read",
     "workflows_list": "read",
     "workflows_get": "read",
+    "metrics": "read",
     # defining
     "workflows_define": "define",
     "projections_list": "read",

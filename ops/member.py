@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Protocol
 
+from api.metrics import MetricsPage
 from api.ports import ReadyReport
 from api.probes_server import serve_probes
 from schemas.ports import TP, BatchHandler, Group, Reader
@@ -34,6 +35,7 @@ async def run_member(
     reader: Reader,
     excused: Callable[[], Collection[TP]],
     report: Callable[[], ReadyReport],
+    metrics: MetricsPage,
     leave: asyncio.Event,
 ) -> int:
     """Run the handler in its group on commands and events until `leave`; 0, or the code of what ended it."""
@@ -49,7 +51,7 @@ async def run_member(
     progress = GroupProgress(app.group, reader, excused)
     dog = Watchdog(progress, stall_s=settings.workflow_watchdog_s)
     following = asyncio.ensure_future(progress.run(ENDS_S))
-    probes = await serve_probes(settings.workflow_health_host, settings.workflow_health_port, report)
+    probes = await serve_probes(settings.workflow_health_host, settings.workflow_health_port, report, metrics)
     dog.start()
     handler.start()
     try:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import chain
 
+from api.metrics import MetricsPage, of_report
 from api.ports import Component, ReadyReport
+from api.probes import behind
 from api.probes_server import serve_probes
 from ops.member import run_member
+from ops.metrics import of_projector
 from ops.rebuilding import Rebuilding
 from ops.roles import until_there
 from projections.projector import Projector
@@ -46,9 +50,12 @@ async def projector(settings: Settings, stop: asyncio.Event) -> int:
 async def _until_ours(settings: Settings, rebuilding: Rebuilding, stop: asyncio.Event) -> None:
     """Wait for tables that this release may write to. /ready says "starting": a deployment that goes step by step leaves the
     projectors of the release before in place until then."""
-    probes = await serve_probes(
-        settings.workflow_health_host, settings.workflow_health_port, lambda: _waiting(rebuilding, stop)
-    )
+
+    def report() -> ReadyReport:
+        return _waiting(rebuilding, stop)
+
+    page = MetricsPage("projector", lambda: of_report(report()))
+    probes = await serve_probes(settings.workflow_health_host, settings.workflow_health_port, report, page)
     try:
         await rebuilding.until_ours(stop)
     finally:
@@ -67,6 +74,10 @@ def _waiting(rebuilding: Rebuilding, stop: asyncio.Event) -> ReadyReport:
 
 async def _project(settings: Settings, store: Tables, reader: LogReader, stop: asyncio.Event) -> int:
     one = Projector(settings, store, reader)
+
+    def report() -> ReadyReport:
+        return _report(one, stop)
+
     try:
         return await run_member(
             settings,
@@ -74,7 +85,8 @@ async def _project(settings: Settings, store: Tables, reader: LogReader, stop: a
             group=settings.workflow_projector_group,
             reader=reader,
             excused=one.excused,
-            report=lambda: _report(one, stop),
+            report=report,
+            metrics=MetricsPage("projector", lambda: chain(of_report(report()), of_projector(one))),
             leave=stop,
         )
     finally:
@@ -84,16 +96,17 @@ async def _project(settings: Settings, store: Tables, reader: LogReader, stop: a
 def _report(one: Projector, stop: asyncio.Event) -> ReadyReport:
     """What `/ready` of a projector says."""
     status = one.status()
-    lag = sum(lane.lag for lane in status.values())
+    lags = {number: lane.lag for number, lane in status.items() if lane.lag is not None}
     waits = [f"partition {number}: {lane.waits}" for number, lane in status.items() if lane.waits]
     stopped = [f"partition {number}: {lane.stopped}" for number, lane in status.items() if lane.stopped]
     loading = [number for number, lane in status.items() if not lane.loaded]
     components = {
         "partitions": Component("degraded" if loading else "ok", f"has {len(status)}, {len(loading)} not loaded"),
         "store": Component("degraded", waits[0]) if waits else Component("ok"),
-        "projection": Component("ok", f"{lag} events behind the log"),
+        "projection": behind(lags.values()),
         "log": Component("degraded", stopped[0]) if stopped else Component("ok"),
         "orphans": Component("ok", ", ".join(f"{why}: {count}" for why, count in one.orphans().items())),
     }
     well = all(component.state == "ok" for component in components.values())
-    return ReadyReport(not stop.is_set(), "draining" if stop.is_set() else "ready" if well else "degraded", components)
+    said = "draining" if stop.is_set() else "ready" if well else "degraded"
+    return ReadyReport(not stop.is_set(), said, components, lags)

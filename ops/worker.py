@@ -6,10 +6,13 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection
+from itertools import chain
 
+from api.metrics import MetricsPage, of_report
 from api.ports import Component, ReadyReport
 from ops.errors import PartitionsNotOwned
 from ops.member import run_member
+from ops.metrics import of_worker
 from ops.roles import clock, new_token, process_name, until_there
 from projections.stores import open_store
 from schemas.errors import BrokerAway
@@ -95,6 +98,10 @@ async def _run(settings: Settings, one: Worker, catalog: CatalogReader, stop: as
     ]
     for task in background:
         task.add_done_callback(lambda task: _tell_failure(one, task))
+
+    def report() -> ReadyReport:
+        return _report(one, catalog, stop)
+
     try:
         return await run_member(
             settings,
@@ -102,7 +109,8 @@ async def _run(settings: Settings, one: Worker, catalog: CatalogReader, stop: as
             group=settings.kafka_consumer_group,
             reader=one.parts.reader,
             excused=lambda: _excused(settings, one),
-            report=lambda: _report(one, catalog, stop),
+            report=report,
+            metrics=MetricsPage("worker", lambda: chain(of_report(report()), of_worker(one))),
             leave=leave,
         )
     finally:

@@ -39,16 +39,18 @@ BUSY_HOLD_S: Final = 1.0
 HELD_COMMANDS_MAX: Final = 10_000
 RECENT_MAX: Final = 20_000
 """Finished runs remembered, so that their commands need no row."""
+STARTED: Final = "started"
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What every lane works with."""
+    """What every lane works with. `counts`: runs that came into the tables, `STARTED` and by the status of their end."""
 
     settings: Settings
     store: Store
     reader: Reader
     group: Group
+    counts: Counter[str]
 
 
 class Lane:
@@ -66,6 +68,8 @@ class Lane:
         self.stopped: str | None = None
         """why the lane stands still until somebody does something"""
         self.loaded = False
+        self.known = False
+        """`position` was asked of the store at some time"""
         self.orphans: Counter[str] = Counter()
         self.held = HeldCommands(
             self.commands,
@@ -161,7 +165,7 @@ class Lane:
         read_from = await check_commands(parts.reader, self.commands, commands)
         if self._fold is None or self._fold.mark != mark:
             self._fold = await self._fresh(mark, cluster_id)
-        self.position = self._fold.position
+        self.position, self.known = self._fold.position, True
         self._intake.begin(self.position)
         self.held.begin(commands, read_from)
         self._broken = self.waits = self.stopped = None
@@ -230,7 +234,12 @@ class Lane:
         self._remember(done)
         self.position = batch.mark.position
         self.orphans.update(batch.orphans)
+        self._count(batch)
         return len(records)
+
+    def _count(self, batch: Batch) -> None:
+        self._parts.counts[STARTED] += sum(row.first_offset is not None for row in batch.runs)
+        self._parts.counts.update(row.view["status"] for row in batch.runs if row.done)
 
     async def _apply(self, batch: Batch) -> None:
         """Write until it is written. A commit whose answer was lost shows in the mark when it is tried again."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from projections.lag import Lag, LagWatch, look_up_age
 from projections.lane import Lane, Parts
 from schemas.errors import BrokerAway, OtherProjection, StoreAway
 from schemas.ports import TP, Assignment, Group, Reader, Record
@@ -30,7 +32,8 @@ LET_GO_S: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """A partition as `/ready`, the watchdog and metrics show it. Ends are None until the broker has told them.
+    """A partition as `/ready`, the watchdog and metrics show it. Ends are None until the broker has told them, `lag` until it
+    is known where the tables stand, too.
 
     `waits`: the store or Kafka is away, and says why. `stopped`: it stands still until somebody mends what this says.
     """
@@ -43,11 +46,7 @@ class LaneStatus:
     waits: str | None
     stopped: str | None
     orphans: Mapping[str, int]
-
-    @property
-    def lag(self) -> int:
-        """Events that are in the log and not in the tables."""
-        return 0 if self.end is None else max(0, self.end - self.position)
+    lag: Lag | None
 
 
 class Projector:
@@ -60,6 +59,9 @@ class Projector:
         self._running: dict[int, asyncio.Task[None]] = {}
         self._background: list[asyncio.Task[None]] = []
         self._ends: dict[TP, int] = {}
+        self._watch = LagWatch()
+        self.counts = Counter[str]()
+        """runs that this process brought into the tables: `STARTED`, and by the status with which they ended"""
         self.on_failure: Callable[[BaseException], None] = _raise
         """told of an error that nobody handles: the process has to end"""
 
@@ -96,7 +98,8 @@ class Projector:
         return Assignment(paused=assignment)
 
     def _lane(self, number: int) -> Lane:
-        return self._lanes.get(number) or Lane(number, Parts(self._settings, self._store, self._reader, self.group))
+        parts = Parts(self._settings, self._store, self._reader, self.group, self.counts)
+        return self._lanes.get(number) or Lane(number, parts)
 
     async def _run(self, lane: Lane, before: asyncio.Task[None] | None) -> None:
         """Run the lane once its run of the last assignment has ended."""
@@ -125,6 +128,8 @@ class Projector:
 
     def status(self) -> dict[int, LaneStatus]:
         """Every partition that is assigned."""
+        self._watch.tables({("e", number): lane.position for number, lane in self._lanes.items() if lane.known})
+        lags = self._watch.lags(time.monotonic())
         return {
             number: LaneStatus(
                 lane.position,
@@ -135,6 +140,7 @@ class Projector:
                 lane.waits,
                 lane.stopped,
                 lane.orphans,
+                lags.get(("e", number)),
             )
             for number, lane in self._lanes.items()
         }
@@ -184,12 +190,21 @@ class Projector:
     async def _watch_ends(self) -> None:
         """Ask from a connection of its own: a client that stalls does not see the end move."""
         while True:
+            lanes = dict(self._lanes)
             try:
-                tps = [tp for lane in self._lanes.values() for tp in (lane.events, lane.commands)]
+                tps = [tp for lane in lanes.values() for tp in (lane.events, lane.commands)]
                 self._ends = await self._reader.end_offsets(tps) if tps else {}
             except BrokerAway:
                 self._ends = {}
+            await self._note_lag(lanes)
             await asyncio.sleep(ENDS_S)
+
+    async def _note_lag(self, lanes: Mapping[int, Lane]) -> None:
+        ends = {("e", number): self._ends[lane.events] for number, lane in lanes.items() if lane.events in self._ends}
+        self._watch.keep(lanes)
+        self._watch.ends(ends, time.monotonic())
+        self._watch.tables({("e", number): lane.position for number, lane in lanes.items() if lane.known})
+        await look_up_age(self._watch, self._reader, self._settings.topics.events)
 
     async def _watch_tables(self) -> None:
         """Notice older tables that somebody has restored also where no event comes to meet the fence."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -10,7 +11,9 @@ from typing import Any, cast
 import pytest
 
 from api import health as health_module
+from api import probes
 from api.health import ApiHealth
+from api.probes import ready_body
 from projections.memory import MemoryStore
 from schemas.errors import BrokerAway, LogMismatch, StoreAway
 from schemas.ports import TP, Record
@@ -18,6 +21,7 @@ from schemas.position import Position
 from schemas.settings import Settings
 from streams.key_reader import KeyReader
 from tests.api.world import until
+from tests.histories import LogRecord
 
 SETTINGS = Settings(workflow_partitions=2)
 
@@ -28,6 +32,7 @@ class Kafka:
 
     away: str | None = None
     ends: dict[str, int] = field(default_factory=dict)
+    age_s: float = 0.0
 
     async def end_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         if self.away is not None:
@@ -41,7 +46,7 @@ class Kafka:
         return "test"
 
     async def read_record(self, tp: TP, offset: int) -> Record | None:
-        raise NotImplementedError
+        return LogRecord(offset, round((time.time() - self.age_s) * 1000), None, b"")
 
     def read(self, tp: TP, start: int, end: int) -> AsyncIterator[Sequence[Record]]:
         raise NotImplementedError
@@ -155,11 +160,32 @@ async def test_a_projection_that_is_behind_shows_by_how_much(process: Process, m
     process.kafka.ends = {"workflow.events/0": 7, "workflow.trigger/1": 3}
     process.store.at = {("e", 0): 5, ("t", 1): 3}
     await until(lambda: process.part("projection")[1].startswith("2 records"))
-    monkeypatch.setattr(health_module, "BEHIND_S", 0.0)
+    monkeypatch.setattr(probes, "BEHIND_S", 0.0)
     assert process.part("projection")[0] == "degraded"
     assert process.status == (True, "degraded")
     process.store.at = {("e", 0): 7, ("t", 1): 3}
     await until(lambda: process.part("projection") == ("ok", "level with the log"))
+
+
+async def test_the_lag_stands_by_partition_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the events alone. What stood there when the process began is as old as the log says, and degrades at once."""
+    monkeypatch.setattr(health_module, "PULSE_S", 0.005)
+    process = Process(Kafka(ends={"workflow.events/0": 7, "workflow.trigger/1": 3}, age_s=600.0))
+    process.store.at = {("e", 0): 5}
+    task = asyncio.create_task(process.health.run())
+    try:
+        await until(lambda: process.part("projection") == ("degraded", "5 records and 600 s behind the log"))
+        process.prepared.set()
+        status, body = ready_body(process.health.report())
+        lags: Any = body["lag"]
+        assert (status, body["status"]) == (200, "degraded")
+        assert [(lag["partition"], lag["events"], round(lag["seconds"] / 10)) for lag in lags] == [
+            (0, 2, 60),
+            (1, 0, 0),
+        ]
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def test_a_process_that_stops_is_draining(process: Process) -> None:

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from api.http_server import HttpServer, bind
+from api.metrics import MetricsPage, of_report
 from api.ports import Component, Outgoing, ReadyReport
 from api.probes_server import serve_probes
 from schemas.errors import BadSetting
@@ -207,9 +208,10 @@ async def test_a_port_in_use_is_a_bad_setting(server: HttpServer) -> None:
 
 
 async def test_other_roles_have_probes_too() -> None:
-    """Worker and projector answer /health and /ready, and nothing else."""
+    """Worker and projector answer /health, /ready and /metrics, and nothing else."""
     report = ReadyReport(ready=True, status="degraded", components={"store": Component("degraded", "down")})
-    probes = await serve_probes("127.0.0.1", 0, lambda: report)
+    page = MetricsPage("projector", lambda: of_report(report))
+    probes = await serve_probes("127.0.0.1", 0, lambda: report, page)
     try:
         async with httpx.AsyncClient(base_url=probes.address) as client:
             for path in ("/health", "/livez"):
@@ -217,6 +219,9 @@ async def test_other_roles_have_probes_too() -> None:
             for path in ("/ready", "/readyz"):
                 answer = await client.get(path)
                 assert (answer.status_code, answer.json()["components"]["store"]["detail"]) == (200, "down")
+            metrics = await client.get("/metrics")
+            assert metrics.headers["content-type"].startswith("text/plain; version=")
+            assert 'workflow_component_ok{component="store"} 0.0' in metrics.text
             report = ReadyReport(ready=False, status="draining", components={})
             assert (await client.get("/ready")).status_code == 503
             assert (await client.get("/api/v1/runs")).status_code == 404

@@ -6,6 +6,9 @@ import asyncio
 
 import pytest
 
+from projections import projector
+from projections.lag import Lag
+from projections.lane import STARTED
 from projections.memory import MemoryStore
 from tests.feeding import everything, feed
 from tests.histories import random_log
@@ -21,7 +24,26 @@ async def test_the_log_comes_into_the_store() -> None:
         await w.until_level()
         assert await everything(w.store) == await w.expected()
         assert sum(w.projector.orphans().values()) > 0
-        assert {s.lag for s in w.projector.status().values()} == {0}
+        counts, rows = w.projector.counts, (await everything(w.store))["rows"]
+        assert counts[STARTED] == len(rows)
+        assert counts.total() - counts[STARTED] == sum(row.chain.done for row in rows.values())
+
+
+async def test_it_knows_how_far_it_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In events and in seconds, by partition: as old as the first event is that it lacks, by the log's own time when it was
+    there before the process; nothing when it is level."""
+    monkeypatch.setattr(projector, "ENDS_S", 0.01)
+    async with world(random_log(1)) as w:
+        w.store.away = True
+        await w.until(lambda: all(s.waits for s in w.projector.status().values()))
+        assert {s.lag for s in w.projector.status().values()} == {None}
+        w.store.away = False
+        await w.until_level()
+        await w.until(lambda: all(s.lag == Lag(0, 0.0) for s in w.projector.status().values()))
+        w.store.away = True
+        w.log.append(1, b"not an event")
+        await w.until(lambda: (lag := w.projector.status()[1].lag) and lag.records == 1 and 0 < lag.seconds < 10)
+        assert w.projector.status()[0].lag == Lag(0, 0.0)
 
 
 async def test_what_waits_is_written_as_one_batch() -> None:
