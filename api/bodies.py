@@ -44,6 +44,8 @@ class ProblemBody(_Body):
     request_id: str
     errors: list[FieldProblem]
     run_ids: list[str] = Field(default=[], description="code `outcome_unknown`: the runs that may have been started")
+    position: str = Field(default="", description="code `position_not_reached`: how far what is read has got")
+    min_position: str = Field(default="", description="code `position_not_reached`: what of `min_position` is lacking")
 
 
 class WorkflowBody(Definition):
@@ -255,7 +257,13 @@ class KeyBody(_Body):
     revoked_at: str | None = Field(description="since when it may not be used")
 
 
-class NewKeyBody(KeyBody):
+class KeyChangeBody(KeyBody):
+    """An API key as a write has left it."""
+
+    position: str = Position
+
+
+class NewKeyBody(KeyChangeBody):
     """An API key that was just made."""
 
     token: str = Field(description="what its owner sends; shown this once", examples=["wfk_…"])

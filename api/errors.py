@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from schemas.errors import WorkflowError
+from schemas.position import Position, encode
 
 ERRORS_SHOWN_MAX: Final = 100
 """Longest list of field errors in one answer; a batch of 10,000 wrong items is told about the first ones."""
@@ -147,7 +148,15 @@ class IdempotencyKeyReused(RequestRefused):
 
 
 class PositionNotReached(RequestRefused):
-    """The read tables have not reached min_position within {waited_s:g} s. Ask again, or leave min_position out and see an older state."""
+    """What is read here has not reached min_position within {waited_s:g} s. Ask again, or leave min_position out and see an older
+    state."""
+
+    def __init__(self, *, waited_s: float, wanted: Position, at: Position) -> None:
+        """`at`: how far it has got; told of those places alone that it lacks."""
+        super().__init__(waited_s=waited_s)
+        lacking = [place for place, offset in wanted.items() if at.get(place, 0) < offset]
+        self.min_position = encode({place: wanted[place] for place in lacking})
+        self.position = encode({place: at.get(place, 0) for place in lacking})
 
 
 class StartUnknown(RequestRefused):

@@ -18,7 +18,8 @@ from schemas.settings import Settings
 
 _COMPONENTS: Final = "#/components/schemas/{model}"
 _PATTERNS: Final = {
-    "min_position": {"pattern": r"^([det][0-9]{1,4}\.[0-9]{1,18}(-[det][0-9]{1,4}\.[0-9]{1,18})*)?$"},
+    "min_position": {"pattern": r"^([dekt][0-9]{1,4}\.[0-9]{1,18}(-[dekt][0-9]{1,4}\.[0-9]{1,18})*)?$"},
+    "wait": {"pattern": r"^[0-9]{1,15}(\.[0-9]{1,15})?(ms|s|m|h|d)?$"},
     "cursor": {"pattern": "^[A-Za-z0-9_-]+$", "maxLength": CURSOR_CHARS_MAX},
     "at": {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": "^[0-9]{1,10}$"}]},
 }
@@ -37,7 +38,8 @@ _HEADERS: Final = {
 DESCRIPTION: Final = """\
 Workflows run from a log of events in Kafka; this API defines and starts them, and shows what the log says.
 
-Every write answers with a `position`. A read that is given it as `min_position` waits until it can show that write.
+Every write answers with a `position`. A read that is given it as `min_position` waits until it can show that write,
+whichever process of the platform answers; `wait` says how long at most.
 Errors are RFC 9457 problems; their `type` is a page of this API. A 503 with code `broker_away` or `store_away` means
 that nothing was written; `outcome_unknown` means that it may have been, and that repeating the request with the same
 `Idempotency-Key` is safe.

@@ -72,6 +72,11 @@ class Definitions(Protocol):
 class ApiKeys(Protocol):
     """All API keys, folded by this process and followed."""
 
+    @property
+    def position(self) -> int:
+        """Offset of the next record of `workflow.keys`."""
+        ...
+
     def usable(self, key_id: str) -> ApiKey | None:
         """The key of this id if it may be used. Raises BrokerAway, LogMismatch while that cannot be known."""
         ...
@@ -82,6 +87,10 @@ class ApiKeys(Protocol):
 
     async def level(self) -> None:
         """Wait until all that stood in the topic at the call is folded. Raises BrokerAway within a bounded time."""
+        ...
+
+    async def reach(self, position: int, timeout_s: float) -> bool:
+        """Wait until this position is folded; False when the time ran out."""
         ...
 
     async def create(self, key: ApiKey) -> ApiKey:

@@ -285,9 +285,9 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "position_not_reached": ProblemType(
         503,
         "Position not reached",
-        "The read tables are behind the `min_position` that was asked for.",
+        "What is read here is behind the `min_position` that was asked for, and did not reach it within `wait`.",
         "The projector is away, busy or rebuilding; or the position comes from another platform.",
-        "Repeat it; `/ready` shows how far the projection is behind. Without `min_position` an older state is shown.",
+        "Repeat it; `position` and `min_position` show what is lacking, `/ready` how far the projection is behind. Without `min_position` an older state is shown.",
         1,
     ),
     "overloaded": ProblemType(

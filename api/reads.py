@@ -14,6 +14,7 @@ from starlette.requests import Request
 from api.errors import FieldError, ParameterInvalid, PositionNotReached
 from projections.rows import instant_us
 from schemas import position as positions
+from schemas.durations import seconds
 from schemas.errors import WorkflowError
 from schemas.position import Place, Position
 from schemas.store import ReadStore
@@ -22,6 +23,7 @@ PAGE_ITEMS_DEFAULT: Final = 50
 CLOCKS_S: Final = 5.0
 """A caller's clock may be ahead of ours by so much."""
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _POLL_S: Final = (0.004, 0.008, 0.015, 0.03)
 """Pauses between looks at the store's position while a read waits; the last one is repeated."""
 
@@ -35,7 +37,7 @@ class Waiting:
         self._asking: asyncio.Task[None] | None = None
 
     async def reach(self, wanted: Position, timeout_s: float) -> None:
-        """Return when the tables hold all below `wanted`. Raises PositionNotReached, or StoreAway."""
+        """Return when the tables hold all below `wanted`. Raises PositionNotReached, after a last look, or StoreAway."""
         arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[arrived] = wanted
         if self._asking is None:
@@ -44,7 +46,9 @@ class Waiting:
             async with asyncio.timeout(timeout_s):
                 await arrived
         except TimeoutError:
-            raise PositionNotReached(waited_s=timeout_s) from None
+            at = await self._store.positions()
+            if not positions.reached(at, wanted):
+                raise PositionNotReached(waited_s=timeout_s, wanted=wanted, at=at) from None
         finally:
             self._waiting.pop(arrived, None)
 
@@ -87,7 +91,7 @@ def wanted_position(token: str | None, partitions: int) -> Position:
             FieldError("query/min_position", "bad_position", str(error), positions.PARTS_MAX)
         ) from None
     for topic, partition in position:
-        if partition >= (1 if topic == "d" else partitions):
+        if partition >= (1 if topic in "dk" else partitions):
             raise ParameterInvalid(
                 FieldError(
                     "query/min_position", "bad_position", f"there is no partition {partition} here", partitions - 1
@@ -98,12 +102,22 @@ def wanted_position(token: str | None, partitions: int) -> Position:
 
 def of_tables(wanted: Mapping[Place, int]) -> Position:
     """The part of a position that the read tables have to reach."""
-    return {place: offset for place, offset in wanted.items() if place[0] != "d"}
+    return {place: offset for place, offset in wanted.items() if place[0] in "et"}
 
 
-def of_definitions(wanted: Mapping[Place, int]) -> int:
-    """The part of a position that is about definitions."""
-    return wanted.get(("d", 0), 0)
+def wait_s(text: str | None, longest_s: float) -> float:
+    """How long a read waits at most: `longest_s` unless it says less. Raises ParameterInvalid, also for more than that."""
+    if text is None:
+        return longest_s
+    try:
+        wait = seconds(float(text) if _NUMBER.fullmatch(text) else text)
+    except ValueError:
+        detail = 'a number of seconds or a text such as "500ms", "2s" is needed'
+        raise ParameterInvalid(FieldError("query/wait", "bad_duration", detail)) from None
+    if wait > longest_s:
+        detail = f"at most {longest_s:g} s (setting WORKFLOW_POSITION_WAIT_S)"
+        raise ParameterInvalid(FieldError("query/wait", "too_long", detail, longest_s))
+    return wait
 
 
 def instant(text: str | None, name: str) -> str | None:

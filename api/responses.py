@@ -10,7 +10,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.errors import ERRORS_SHOWN_MAX, FieldError, RequestRefused, StartUnknown
+from api.errors import ERRORS_SHOWN_MAX, FieldError, PositionNotReached, RequestRefused, StartUnknown
 from api.problems import code_of, problem_type
 from schemas.errors import TooLarge, WorkflowError
 from schemas.jsontext import JsonRefused
@@ -77,6 +77,8 @@ def problem(error: WorkflowError, request_id: str) -> dict[str, Any]:
     }
     if isinstance(error, StartUnknown):
         body["run_ids"] = error.run_ids
+    if isinstance(error, PositionNotReached):
+        body |= {"position": error.position, "min_position": error.min_position}
     return body
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, Protocol, cast
 
 from fastapi import Depends, Query
 from fastapi.routing import APIRoute
@@ -14,10 +14,10 @@ from starlette.responses import Response
 from api.access import Access
 from api.backlog import Backlogs
 from api.body import Bodies
-from api.errors import FieldError, ParameterInvalid
+from api.errors import FieldError, ParameterInvalid, PositionNotReached
 from api.metrics import MetricsPage
 from api.ports import Deps
-from api.reads import Waiting
+from api.reads import Waiting, wait_s, wanted_position
 from api.recent import RecentStarts
 from api.scopes import scope_of
 from api.traffic import Traffic
@@ -61,8 +61,23 @@ AsOf = Annotated[
         json_schema_extra={"format": "date-time"},
     ),
 ]
+Wait = Annotated[
+    str | None,
+    Query(
+        description='How long to wait for `min_position` at most, in seconds or as "500ms", "2s"; up to WORKFLOW_POSITION_WAIT_S, which it is when left out.'
+    ),
+]
 Limit = Annotated[int | None, Query(ge=1, description="items of one page at most")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before, with the same filters")]
+
+
+class Topic(Protocol):
+    """A topic that this process has folded up to `position`."""
+
+    @property
+    def position(self) -> int: ...
+
+    async def reach(self, position: int, timeout_s: float) -> bool: ...
 
 
 class StrictRoute(APIRoute):
@@ -137,7 +152,18 @@ def refuse_unknown(request: Request, known: frozenset[str]) -> None:
         raise ParameterInvalid(*errors)
 
 
-async def reach_tables(api: Api, wanted: Position) -> None:
-    """Wait until the read tables hold all below `wanted`, if anything is wanted of them."""
+async def reach_tables(api: Api, wanted: Position, wait: str | None = None) -> None:
+    """Wait until the read tables hold all below `wanted`, if anything is wanted of them, no longer than `wait` says."""
+    longest_s = wait_s(wait, api.deps.settings.workflow_position_wait_s)
     if wanted:
-        await api.waiting.reach(wanted, api.deps.settings.workflow_position_wait_s)
+        await api.waiting.reach(wanted, longest_s)
+
+
+async def reach_topic(api: Api, letter: str, topic: Topic, min_position: str | None, wait: str | None) -> None:
+    """Wait until this process has folded what `min_position` wants of a topic of one partition. Raises PositionNotReached."""
+    settings = api.deps.settings
+    longest_s = wait_s(wait, settings.workflow_position_wait_s)
+    place = (letter, 0)
+    wanted = wanted_position(min_position, settings.workflow_partitions).get(place, 0)
+    if wanted > topic.position and not await topic.reach(wanted, longest_s):
+        raise PositionNotReached(waited_s=longest_s, wanted={place: wanted}, at={place: topic.position})

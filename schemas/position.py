@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-_PART: Final = re.compile(r"([det])([0-9]{1,4})\.([0-9]{1,18})\Z")
+_PART: Final = re.compile(r"([dekt])([0-9]{1,4})\.([0-9]{1,18})\Z")
 PARTS_MAX: Final = 2048
 
 Place = tuple[str, int]
-"""("e" for workflow.events, "t" for workflow.trigger, "d" for workflow.definitions; partition)"""
+"""("e" for workflow.events, "t" for workflow.trigger, "d" for workflow.definitions, "k" for workflow.keys; partition)"""
 Position = dict[Place, int]
 """Place → next offset: everything below it has been seen."""
 

@@ -43,6 +43,13 @@ class KeyRing:
         assert self.keys.fold(self._offset, key.id.encode(), encode(key)) is None
         self._offset += 1
 
+    @property
+    def position(self) -> int:
+        return self._offset
+
+    async def reach(self, position: int, timeout_s: float) -> bool:
+        return self._offset >= position
+
     def usable(self, key_id: str) -> ApiKey | None:
         self._fail()
         key = self.keys.get(key_id)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path
 from starlette.requests import Request
 
 from api import cursors
-from api.bodies import KeyBody, KeyPage, NewKeyBody
+from api.bodies import KeyChangeBody, KeyPage, NewKeyBody
 from api.errors import BodyInvalid, FieldError, KeyOutcomeUnknown, KeysOff
 from api.openapi import body_of, problems
 from api.ports import ApiKeys
-from api.reads import page_limit, page_link
+from api.reads import page_headers, page_limit
 from api.responses import Json
-from api.routing import Api, Cursor, Limit, PlainRoute, Shared, StrictRoute, api_of
+from api.routing import Api, Cursor, Limit, MinPosition, PlainRoute, Shared, StrictRoute, Wait, api_of, reach_topic
 from api.starts import escape
 from api.tokens import hash_secret, new_token
+from schemas import position as positions
 from schemas.errors import OutcomeUnknown
 from schemas.events import time_text
 from schemas.jsontext import JSON
@@ -58,37 +60,51 @@ async def create(request: Request) -> Json:
             "Look at GET /api/v1/keys: if it is there, revoke it, for nobody knows its token, and make another one."
         )
         raise KeyOutcomeUnknown(key=key.name, done="made", reason=_reason(unknown), remedy=remedy) from unknown
-    return Json({**made.shown(), "token": token.text}, 201)
+    return _changed(keys, made, 201, {"token": token.text})
 
 
 @router.get("/api/v1/keys", operation_id="keys_list", response_model=KeyPage, responses=problems(400, 409, 431, 503))
-async def list_keys(request: Request, api: Shared, limit: Limit = None, cursor: Cursor = None) -> Json:
+async def list_keys(
+    request: Request,
+    api: Shared,
+    limit: Limit = None,
+    cursor: Cursor = None,
+    min_position: MinPosition = None,
+    wait: Wait = None,
+) -> Json:
     """All API keys by name, revoked ones too."""
     keys = _keys(api)
     most = page_limit(limit, api.deps.settings.workflow_page_items_max)
     after = cursors.decode(cursor, {"list": "keys"}, (str, str, str)) if cursor is not None else ("", "", "")
+    await reach_topic(api, "k", keys, min_position, wait)
     await keys.level()
     page = [key for key in keys.all() if _place(key) > tuple(after)][: most + 1]
     more, page = len(page) > most, page[:most]
     following = cursors.encode({"list": "keys"}, list(_place(page[-1]))) if more else None
-    return Json(
-        {"items": [key.shown() for key in page], "next_cursor": following}, headers=page_link(request, following)
-    )
+    items = [key.shown() for key in page]
+    headers = page_headers(request, {("k", 0): keys.position}, following)
+    return Json({"items": items, "next_cursor": following}, headers=headers)
 
 
 @router.delete(
     "/api/v1/keys/{key_id}",
     operation_id="keys_revoke",
-    response_model=KeyBody,
+    response_model=KeyChangeBody,
     responses=problems(400, 404, 409, 431, 503),
 )
 async def revoke(api: Shared, key_id: KeyId) -> Json:
     """Revoke an API key, for ever. Every process refuses it within a second or so; repeating the request is safe."""
+    keys = _keys(api)
     try:
-        return Json((await _keys(api).revoke(key_id)).shown())
+        return _changed(keys, await keys.revoke(key_id))
     except OutcomeUnknown as unknown:
         remedy = "Repeating the request is safe."
         raise KeyOutcomeUnknown(key=key_id, done="revoked", reason=_reason(unknown), remedy=remedy) from unknown
+
+
+def _changed(keys: ApiKeys, key: ApiKey, status: int = 200, more: Mapping[str, str] | None = None) -> Json:
+    token = positions.encode({("k", 0): keys.position})
+    return Json({**key.shown(), **(more or {}), "position": token}, status, {"Workflow-Position": token})
 
 
 def _reason(unknown: OutcomeUnknown) -> object:

@@ -13,9 +13,9 @@ from api.bodies import ProjectionBody, ProjectionList, QuarantinePage, RebuildBo
 from api.errors import NoRebuild, NoSharedTables, ProjectionUnknown
 from api.openapi import problems
 from api.ports import SharedProjection
-from api.reads import page_limit, page_link
+from api.reads import of_tables, page_headers, page_limit, wanted_position
 from api.responses import Json
-from api.routing import Api, Caller, Cursor, Limit, Shared, StrictRoute
+from api.routing import Api, Caller, Cursor, Limit, MinPosition, Shared, StrictRoute, Wait, reach_tables
 
 router = APIRouter(route_class=StrictRoute, tags=["projections"])
 
@@ -51,7 +51,15 @@ async def get(api: Shared, name: Name) -> Json:
     response_model=QuarantinePage,
     responses=problems(400, 404, 431, 503),
 )
-async def quarantine(request: Request, api: Shared, name: Name, limit: Limit = None, cursor: Cursor = None) -> Json:
+async def quarantine(
+    request: Request,
+    api: Shared,
+    name: Name,
+    limit: Limit = None,
+    cursor: Cursor = None,
+    min_position: MinPosition = None,
+    wait: Wait = None,
+) -> Json:
     """Runs that are set aside, because an event of theirs cannot be folded: by id, each with the reason.
 
     Other runs go on. A release that knows the event shows them again; `workflow projections retry` has them tried again.
@@ -59,11 +67,13 @@ async def quarantine(request: Request, api: Shared, name: Name, limit: Limit = N
     _known(name)
     most, bound = page_limit(limit, api.deps.settings.workflow_page_items_max), {"list": "quarantine", "name": name}
     after = str(cursors.decode(cursor, bound, (str,))[0]) if cursor is not None else ""
+    await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)), wait)
+    position = await api.deps.store.positions()
     found = await api.deps.store.set_aside(after, limit=most + 1)
     page = found[:most]
     following = cursors.encode(bound, [page[-1].run_id]) if len(found) > most else None
     body = {"items": [each._asdict() for each in page], "next_cursor": following}
-    return Json(body, headers=page_link(request, following))
+    return Json(body, headers=page_headers(request, position, following))
 
 
 @router.post(

@@ -17,7 +17,7 @@ from api.pages import page_of
 from api.past import moment_of, run_then
 from api.reads import instant, not_modified, of_tables, page_headers, page_limit, past_ms, wanted_position
 from api.responses import Json
-from api.routing import AsOf, Cursor, Limit, MinPosition, Shared, StrictRoute, reach_tables
+from api.routing import AsOf, Cursor, Limit, MinPosition, Shared, StrictRoute, Wait, reach_tables
 from schemas import position as positions
 from schemas.errors import RunUnknown
 from schemas.events import time_text
@@ -56,6 +56,7 @@ async def list_runs(
     limit: Limit = None,
     cursor: Cursor = None,
     min_position: MinPosition = None,
+    wait: Wait = None,
 ) -> Json:
     """Runs, newest first. A start that is accepted but not yet taken by a worker is PENDING.
 
@@ -76,7 +77,7 @@ async def list_runs(
     }
     most = page_limit(limit, settings.workflow_page_items_max)
     last = cursors.decode(cursor, bound, (str, str)) if cursor is not None else None
-    await reach_tables(api, of_tables(wanted_position(min_position, settings.workflow_partitions)))
+    await reach_tables(api, of_tables(wanted_position(min_position, settings.workflow_partitions)), wait)
     position = await api.deps.store.positions()
 
     async def rows(after: StoredRun | None, count: int) -> Sequence[StoredRun]:
@@ -102,12 +103,13 @@ async def count_runs(
     created_before: Instant = None,
     as_of: AsOf = None,
     min_position: MinPosition = None,
+    wait: Wait = None,
 ) -> Json:
     """How many runs have each status, now or `as_of` a time. Every run that matches is looked at: bound it where there are
     millions."""
     at_ms = past_ms(as_of, "as_of", api.deps.clock())
     after, before = instant(created_after, "created_after"), instant(created_before, "created_before")
-    await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)))
+    await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)), wait)
     position = await api.deps.store.positions()
     found = await api.deps.store.counts(RunFilter(workflow_id, None, after, before), at_ms)
     counts: dict[str, int] = {status: found.get(status, 0) for status in STATUSES}
@@ -122,14 +124,19 @@ async def count_runs(
     responses={304: {"description": "Not modified"}, **problems(400, 404, 431, 503)},
 )
 async def get_run(
-    request: Request, api: Shared, run_id: RunId, at: At = None, min_position: MinPosition = None
+    request: Request,
+    api: Shared,
+    run_id: RunId,
+    at: At = None,
+    min_position: MinPosition = None,
+    wait: Wait = None,
 ) -> Response:
     """One run. Its ETag is its `seq`: with `If-None-Match` the answer is 304 until the run has moved.
 
     With `at`, as it was: at a time by the log's clock, or after its event of that number.
     """
     moment = moment_of(at, api.deps.clock())
-    await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)))
+    await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)), wait)
     stored = await api.deps.store.run(run_id)
     if stored is None:
         raise RunUnknown(run_id=run_id)
@@ -158,6 +165,7 @@ async def list_events(
     limit: Limit = None,
     cursor: Cursor = None,
     min_position: MinPosition = None,
+    wait: Wait = None,
 ) -> Json:
     """The run's whole history, as it stands in the log: a page of CloudEvents, oldest or newest first."""
     settings = api.deps.settings
@@ -165,7 +173,7 @@ async def list_events(
     bound = {"list": "events", "run_id": run_id, "order": order, "type": types or None, "before_seq": before_seq}
     most = page_limit(limit, settings.workflow_page_items_max)
     last = int(cursors.decode(cursor, bound, (int,))[0]) if cursor is not None else None
-    await reach_tables(api, of_tables(wanted_position(min_position, settings.workflow_partitions)))
+    await reach_tables(api, of_tables(wanted_position(min_position, settings.workflow_partitions)), wait)
     stored = await api.deps.store.run(run_id)
     if stored is None:
         raise RunUnknown(run_id=run_id)
@@ -197,6 +205,7 @@ async def prove_run(
     limit: Limit = None,
     cursor: Cursor = None,
     min_position: MinPosition = None,
+    wait: Wait = None,
 ) -> Json:
     """A run's events with their bytes as they stand in the log, and the digests that chain them, oldest first.
 
@@ -207,7 +216,7 @@ async def prove_run(
     bound = {"list": "proof", "run_id": run_id}
     most = page_limit(limit, settings.workflow_page_items_max)
     last = int(cursors.decode(cursor, bound, (int,))[0]) if cursor is not None else None
-    await reach_tables(api, of_tables(wanted_position(min_position, settings.workflow_partitions)))
+    await reach_tables(api, of_tables(wanted_position(min_position, settings.workflow_partitions)), wait)
     stored = await api.deps.store.run(run_id)
     partition = stored.place[1] if stored is not None else 0
     head = (await api.deps.store.tips(partition, [run_id]))[1].get(run_id)

@@ -10,12 +10,25 @@ from starlette.requests import Request
 from api import cursors
 from api.bodies import WorkflowBody, WorkflowPage
 from api.definitions import read_definition
-from api.errors import FieldError, ParameterInvalid, PositionNotReached, WorkflowNotThen
+from api.errors import FieldError, ParameterInvalid, WorkflowNotThen
 from api.openapi import body_of, problems
-from api.reads import of_definitions, page_headers, page_limit, past_ms, wanted_position
+from api.reads import page_headers, page_limit, past_ms
 from api.responses import Json
 from api.routes.trigger import find_definition
-from api.routing import Api, AsOf, Cursor, Limit, MinPosition, PlainRoute, Shared, StrictRoute, api_of, caller_of
+from api.routing import (
+    Api,
+    AsOf,
+    Cursor,
+    Limit,
+    MinPosition,
+    PlainRoute,
+    Shared,
+    StrictRoute,
+    Wait,
+    api_of,
+    caller_of,
+    reach_topic,
+)
 from schemas import position as positions
 from schemas.catalog import Defined
 from schemas.events import time_text
@@ -59,13 +72,18 @@ async def define(request: Request) -> Json:
     "/api/v1/workflows", operation_id="workflows_list", response_model=WorkflowPage, responses=problems(400, 431, 503)
 )
 async def list_workflows(
-    request: Request, api: Shared, limit: Limit = None, cursor: Cursor = None, min_position: MinPosition = None
+    request: Request,
+    api: Shared,
+    limit: Limit = None,
+    cursor: Cursor = None,
+    min_position: MinPosition = None,
+    wait: Wait = None,
 ) -> Json:
     """All workflows by id, each in its newest version."""
     settings = api.deps.settings
     most = page_limit(limit, settings.workflow_page_items_max)
     after = str(cursors.decode(cursor, {"list": "workflows"}, (str,))[0]) if cursor is not None else ""
-    await _reach(api, min_position)
+    await reach_topic(api, "d", api.deps.catalog, min_position, wait)
     page = [defined for defined in api.deps.catalog.newest() if defined.id > after][: most + 1]
     more, page = len(page) > most, page[:most]
     following = cursors.encode({"list": "workflows"}, [page[-1].id]) if more else None
@@ -85,12 +103,13 @@ async def get_workflow(
     version: Version = None,
     as_of: AsOf = None,
     min_position: MinPosition = None,
+    wait: Wait = None,
 ) -> Json:
     """One workflow: its newest version, the one asked for, or the one that was the newest `as_of` a time."""
     at_ms = past_ms(as_of, "as_of", api.deps.clock())
     if version is not None and at_ms is not None:
         raise ParameterInvalid(FieldError("query/as_of", "not_with_version", "give version or as_of, not both"))
-    await _reach(api, min_position)
+    await reach_topic(api, "d", api.deps.catalog, min_position, wait)
     defined = await find_definition(api, workflow_id, 1 if at_ms is not None else version)
     if at_ms is not None:
         defined = _then(api, defined, at_ms)
@@ -103,13 +122,6 @@ def _then(api: Api, first: Defined, at_ms: int) -> Defined:
     if defined is None:
         raise WorkflowNotThen(workflow_id=first.id, at=at, since=first.defined_at)
     return defined
-
-
-async def _reach(api: Api, min_position: str | None) -> None:
-    wanted = of_definitions(wanted_position(min_position, api.deps.settings.workflow_partitions))
-    waited_s = api.deps.settings.workflow_position_wait_s
-    if wanted > api.deps.catalog.position and not await api.deps.catalog.reach(wanted, waited_s):
-        raise PositionNotReached(waited_s=waited_s)
 
 
 def _position(api: Api) -> positions.Position:

@@ -218,6 +218,14 @@ QUERIES: Final = {
     "min_position: no such partition": "min_position=e9999.1",
     "min_position: open": "min_position=e0.1-",
     "min_position: line break": "min_position=e0.1%0a",
+    "wait: word": "wait=forever",
+    "wait: negative": "wait=-1",
+    "wait: empty": "wait=",
+    "wait: not a number": "wait=nan",
+    "wait: other digits": "wait=" + quote("\u0661s"),
+    "wait: longer than allowed": "wait=1h",
+    "wait: huge": "wait=" + "9" * 400,
+    "wait: line break": "wait=1s%0a",
     "min_position: too many parts": "min_position=" + "-".join(["e0.1"] * 2_049),
 }
 

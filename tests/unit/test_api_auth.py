@@ -299,6 +299,7 @@ class TestManaging:
         assert answer.status_code == 201
         assert answer.headers["cache-control"] == "no-store"
         token = made.pop("token")
+        assert answer.headers["workflow-position"] == made.pop("position") == "k0.2"
         expected = {
             "name": "shop",
             "scopes": ["read", "trigger"],
@@ -310,8 +311,18 @@ class TestManaging:
             assert (await client.post(TRIGGER, json=START, headers=bearer(token))).status_code == 202
             for _ in range(2):
                 revoked = await admin.delete(f"/api/v1/keys/{made['id']}")
-                assert (revoked.status_code, revoked.json()) == (200, {**made, "revoked_at": AT})
+                assert (revoked.status_code, revoked.json()) == (200, {**made, "revoked_at": AT, "position": "k0.3"})
             problem(await client.post(TRIGGER, json=START, headers=bearer(token)), 401, "not_authenticated")
+
+    async def test_a_list_is_never_older_than_the_position_of_a_write(self, admin: httpx.AsyncClient) -> None:
+        """Keys have a position like everything else; one from the future is a 503, one of other topics is no matter."""
+        position = (await admin.post("/api/v1/keys", json={"name": "shop", "scopes": ["read"]})).json()["position"]
+        listed = await admin.get("/api/v1/keys", params={"min_position": f"{position}-e0.9", "wait": "0.01"})
+        assert listed.headers["workflow-position"] == position
+        assert "shop" in {key["name"] for key in listed.json()["items"]}
+        body = problem(await admin.get("/api/v1/keys?min_position=k0.99"), 503, "position_not_reached")
+        assert (body["min_position"], body["position"]) == ("k0.99", position)
+        assert (await admin.get("/api/v1/runs", params={"min_position": "k0.99"})).status_code == 200
 
     async def test_keys_are_listed_in_pages(self, world: World, admin: httpx.AsyncClient) -> None:
         """By name, revoked ones too, without a secret or a hash of one."""

@@ -72,13 +72,68 @@ async def test_an_accepted_start_is_never_a_404_for_its_caller(world: World, cli
     assert body["position"] == started["position"]
 
 
+READS = (f"{RUNS}/r1", f"{RUNS}/r1/events", RUNS, "/api/v1/projections/runs/quarantine")
+
+
 async def test_a_wait_is_bounded(world: World, client: httpx.AsyncClient) -> None:
-    """Tables that do not get there: 503 with Retry-After, on every kind of read."""
+    """Tables that do not get there: 503 with Retry-After, on every kind of read, with what is lacking and where they stand."""
     await world.tell(world.story("r1"))
-    for path in (f"{RUNS}/r1", f"{RUNS}/r1/events", RUNS):
-        answer = await client.get(f"{path}?min_position=e0.999")
-        problem(answer, 503, "position_not_reached")
+    partition = home("r1", PARTITIONS)
+    at = world.folds[partition].position
+    for path in READS:
+        answer = await client.get(f"{path}?min_position=e{partition}.{at}-e{(partition + 1) % PARTITIONS}.999-d0.9")
+        body = problem(answer, 503, "position_not_reached")
+        other = (partition + 1) % PARTITIONS
+        assert (body["min_position"], body["position"]) == (f"e{other}.999", f"e{other}.0")
         assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("wait", ["0", "0.01", "10ms", "0.01s", "0s"])
+async def test_a_caller_may_wait_for_less(wait: str) -> None:
+    """In seconds or with a unit. Even who does not want to wait is shown what is there."""
+    world = make_world(workflow_position_wait_s=60)
+    await world.tell(world.story("r1"))
+    partition = home("r1", PARTITIONS)
+    at = world.folds[partition].position
+    async with client_of(world) as client:
+        for path in READS:
+            level = await client.get(path, params={"min_position": f"e{partition}.{at}", "wait": wait})
+            assert level.status_code == 200, level.text
+            async with asyncio.timeout(5):
+                late = await client.get(path, params={"min_position": f"e{partition}.{at + 1}", "wait": wait})
+            assert problem(late, 503, "position_not_reached")["position"] == f"e{partition}.{at}"
+
+
+@pytest.mark.parametrize(
+    ("wait", "code"),
+    [
+        ("0.06", "too_long"),
+        ("1s", "too_long"),
+        ("1h", "too_long"),
+        ("-1", "bad_duration"),
+        ("nan", "bad_duration"),
+        ("inf", "bad_duration"),
+        ("1e3", "bad_duration"),
+        ("", "bad_duration"),
+        (" 1", "bad_duration"),
+        ("1 s", "bad_duration"),
+        ("1s\n", "bad_duration"),
+        ("\u0661", "bad_duration"),
+        ("9" * 400, "bad_duration"),
+        ("99999d", "bad_duration"),
+    ],
+)
+async def test_a_wait_that_is_none_is_a_400(client: httpx.AsyncClient, wait: str, code: str) -> None:
+    """On every read, also without a position; the bound is named."""
+    for path in (*READS, "/api/v1/workflows", "/api/v1/workflows/greet"):
+        body = problem(await client.get(path, params={"wait": wait}), 400, "parameter_invalid")
+        assert pointers(body) == ["query/wait"]
+        assert body["errors"][0]["code"] == code
+        assert (
+            (body["errors"][0]["limit"] == 0.05)
+            == (code == "too_long")
+            == ("WORKFLOW_POSITION_WAIT_S" in body["detail"])
+        )
 
 
 async def test_many_waiters_ask_the_store_together(

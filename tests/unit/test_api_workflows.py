@@ -290,7 +290,8 @@ async def test_a_read_waits_for_a_definition_of_another_process(world: World, cl
     world.catalog.behind.append(value)
     assert [item["id"] for item in (await client.get(f"{WORKFLOWS}?min_position=d0.1")).json()["items"]] == ["new"]
     answer = await client.get(f"{WORKFLOWS}/new?min_position=d0.5")
-    problem(answer, 503, "position_not_reached")
+    body = problem(answer, 503, "position_not_reached")
+    assert (body["min_position"], body["position"]) == ("d0.5", "d0.1")
     assert answer.headers["retry-after"] == "1"
 
 
