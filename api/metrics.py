@@ -106,6 +106,18 @@ METRICS: Final[Mapping[str, Metric]] = {
     "workflow_projection_position": Metric(
         "gauge", _PROJECTOR, ("partition",), "Offset in `workflow.events` below which the tables hold everything."
     ),
+    "workflow_projection_drift": Metric(
+        "gauge", _PROJECTOR, ("partition",), "Runs whose rows or history are not what the log says, as last compared."
+    ),
+    "workflow_projection_verified_age_seconds": Metric(
+        "gauge",
+        _PROJECTOR,
+        ("partition",),
+        "Since the end of the last whole pass over the partition, or its first beginning.",
+    ),
+    "workflow_projection_verified_events_total": Metric(
+        "counter", _PROJECTOR, ("partition",), "Events that were folded again and compared."
+    ),
 }
 
 

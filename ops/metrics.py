@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -9,6 +10,7 @@ from api.metrics import Sample
 from ops.watch import ENDED
 from projections.lane import STARTED
 from projections.projector import Projector
+from projections.verifying import Verifying
 from streams.worker import Worker
 
 _STATS: Final[Mapping[str, str]] = {
@@ -36,13 +38,18 @@ def of_worker(one: Worker) -> Iterator[Sample]:
         yield from _orphans(number, part.orphans)
 
 
-def of_projector(one: Projector) -> Iterator[Sample]:
-    """Its partitions, and the runs that it brought into the tables."""
+def of_projector(one: Projector, verifying: Verifying) -> Iterator[Sample]:
+    """Its partitions, the runs that it brought into the tables, and what verifying them has found."""
     yield Sample("workflow_runs_started_total", one.counts[STARTED])
     yield from (Sample("workflow_runs_ended_total", one.counts[status], (status,)) for status in sorted(ENDED))
     for number, lane in one.status().items():
         yield Sample("workflow_projection_position", lane.position, (str(number),))
         yield from _orphans(number, lane.orphans)
+    now_s = time.monotonic()
+    for number, known in verifying.status().items():
+        yield Sample("workflow_projection_drift", len(known.differing), (str(number),))
+        yield Sample("workflow_projection_verified_age_seconds", known.age_s(now_s), (str(number),))
+        yield Sample("workflow_projection_verified_events_total", known.events, (str(number),))
 
 
 def _orphans(number: int, orphans: Mapping[str, int]) -> Iterator[Sample]:

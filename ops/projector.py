@@ -17,6 +17,7 @@ from ops.roles import until_there
 from projections.projector import Projector
 from projections.stores import open_store
 from projections.tables import Tables
+from projections.verifying import Verifying, drift
 from schemas.settings import Settings
 from streams.kafka import LogReader
 from streams.topics import ensure_topics
@@ -74,10 +75,12 @@ def _waiting(rebuilding: Rebuilding, stop: asyncio.Event) -> ReadyReport:
 
 async def _project(settings: Settings, store: Tables, reader: LogReader, stop: asyncio.Event) -> int:
     one = Projector(settings, store, reader)
+    verifying = Verifying(settings, store, reader, ours=one.status, lags=one.lags)
 
     def report() -> ReadyReport:
-        return _report(one, stop)
+        return _report(one, verifying, stop)
 
+    beside = asyncio.ensure_future(verifying.run())
     try:
         return await run_member(
             settings,
@@ -86,14 +89,16 @@ async def _project(settings: Settings, store: Tables, reader: LogReader, stop: a
             reader=reader,
             excused=one.excused,
             report=report,
-            metrics=MetricsPage("projector", lambda: chain(of_report(report()), of_projector(one))),
+            metrics=MetricsPage("projector", lambda: chain(of_report(report()), of_projector(one, verifying))),
             leave=stop,
         )
     finally:
+        beside.cancel()
+        await asyncio.wait({beside})
         await one.close()
 
 
-def _report(one: Projector, stop: asyncio.Event) -> ReadyReport:
+def _report(one: Projector, verifying: Verifying, stop: asyncio.Event) -> ReadyReport:
     """What `/ready` of a projector says."""
     status = one.status()
     lags = {number: lane.lag for number, lane in status.items() if lane.lag is not None}
@@ -107,6 +112,9 @@ def _report(one: Projector, stop: asyncio.Event) -> ReadyReport:
         "log": Component("degraded", stopped[0]) if stopped else Component("ok"),
         "orphans": Component("ok", ", ".join(f"{why}: {count}" for why, count in one.orphans().items())),
     }
+    if verifying.on:
+        differs = drift(verifying.status())
+        components["verify"] = Component("degraded" if differs else "ok", differs or "no difference was found")
     well = all(component.state == "ok" for component in components.values())
     said = "draining" if stop.is_set() else "ready" if well else "degraded"
     return ReadyReport(not stop.is_set(), said, components, lags)

@@ -178,6 +178,9 @@ class _FilesystemAudit:
     async def _ids_after(self, partition: int, last: str) -> list[str]:
         return await self._thread.do(lambda tables: tables.run_ids(partition, last))
 
+    async def rows_below(self, partition: int, offset: int) -> int:
+        return await self._thread.do(lambda tables: tables.rows_below(partition, offset))
+
     async def stray_history(self) -> Sequence[str]:
         return await self._thread.do(lambda tables: tables.stray_history())
 

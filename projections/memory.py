@@ -334,6 +334,10 @@ class _MemoryAudit:
         for at in range(0, len(ids), _IDS_AT_ONCE):
             yield ids[at : at + _IDS_AT_ONCE]
 
+    async def rows_below(self, partition: int, offset: int) -> int:
+        chains = (row.chain for row in self._runs.values())
+        return sum(each.partition == partition and (each.first_offset or 0) < offset for each in chains)
+
     async def stray_history(self) -> Sequence[str]:
         return [run_id for run_id in self._history if run_id not in self._runs][:10]
 

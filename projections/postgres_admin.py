@@ -119,6 +119,9 @@ class SchemaAudit:
             yield ids
             last = ids[-1]
 
+    async def rows_below(self, partition: int, offset: int) -> int:
+        return int((await self._fetch(SQL["rows_below"], partition, offset))[0][0])
+
     async def stray_history(self) -> Sequence[str]:
         return [row[0] for row in await self._fetch(SQL["stray_history"])]
 

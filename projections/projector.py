@@ -26,6 +26,8 @@ COMMIT_S: Final = 5.0
 """Between two commits to the group. They are for people who look at its lag: the store alone says where to go on."""
 ENDS_S: Final = 2.0
 TABLES_S: Final = 5.0
+LAGS_S: Final = 1.0
+"""A batch is written in less; so it is behind, and not just at work."""
 LET_GO_S: Final = 1.5
 """How long a revoked partition's transaction is waited for; the fence makes a later one harmless."""
 
@@ -144,6 +146,11 @@ class Projector:
             )
             for number, lane in self._lanes.items()
         }
+
+    def lags(self) -> bool:
+        """Whether a partition that could move is behind: what this process does beside has to wait then."""
+        moving = [lane for lane in self.status().values() if lane.stopped is None]
+        return any(lane.waits or lane.lag is None or lane.lag.seconds > LAGS_S for lane in moving)
 
     def excused(self) -> Collection[TP]:
         """Partitions that may stand still: loading, waiting for store or Kafka, or stopped with a reason."""

@@ -229,6 +229,11 @@ class SqliteTables:
         """The ids after `last`, some at a time."""
         return [row[0] for row in self._rows("run_ids", partition, last, _IDS_AT_ONCE)]
 
+    def rows_below(self, partition: int, offset: int) -> int:
+        """How many runs began below an offset."""
+        count: int = self._rows("rows_below", partition, offset)[0][0]
+        return count
+
     def stray_history(self) -> list[str]:
         return [row[0] for row in self._rows("stray_history")]
 

@@ -37,6 +37,10 @@ class Audit(Protocol):
         """Ids of all runs of a partition, some at a time."""
         ...
 
+    async def rows_below(self, partition: int, offset: int) -> int:
+        """How many runs of a partition began below an offset."""
+        ...
+
     async def stray_history(self) -> Sequence[str]:
         """Up to ten ids that have history rows and no row of their own."""
         ...

@@ -29,7 +29,7 @@ from schemas.settings import Settings
 from schemas.store import HistoryRow, Mark, RunRow, Tip
 
 RUNS_AT_ONCE: Final = 500
-_ENDED: Final = Tip(0, "", True)
+ENDED: Final = Tip(0, "", True)
 
 
 async def verify(settings: Settings, store: Tables, reader: Reader, tell: Tell) -> AsyncIterator[Difference]:
@@ -44,8 +44,8 @@ async def verify(settings: Settings, store: Tables, reader: Reader, tell: Tell) 
         total, events = sum(mark.position for mark in marks.values()), 0
         for partition in range(max([settings.workflow_partitions, *(number + 1 for number in marks)])):
             tp = TP(settings.topics.events, partition)
-            walk = _Walk(audit, tp, settings.workflow_partitions, marks.get(partition))
-            async for found in walk.compare(reader, cluster_id):
+            walk = _Whole(audit, tp, settings.workflow_partitions, marks.get(partition))
+            async for found in walk.differences(reader, cluster_id):
                 yield found
             events += walk.fold.position
             tell(Progress(events, total, time.monotonic() - began))
@@ -53,43 +53,78 @@ async def verify(settings: Settings, store: Tables, reader: Reader, tell: Tell) 
             yield difference(run_id, "history", "events", None)
 
 
-class _Walk:
-    """One partition: the fold, and what it says of runs that are not compared yet."""
+class Walk:
+    """One partition, folded a second time, and what that says of runs that are not compared yet."""
 
-    def __init__(self, audit: Audit, tp: TP, partitions: int, mark: Mark | None) -> None:
-        self._audit, self._tp, self._mark = audit, tp, mark
-        self.fold = PartitionFold(tp.partition, partitions, mark.cluster_id if mark else "")
-        self._ended: dict[str, Tip | None] = {}
-        self._rows: dict[str, RunRow] = {}
+    def __init__(self, tp: TP, partitions: int, cluster_id: str) -> None:
+        self.tp = tp
+        self.fold = PartitionFold(tp.partition, partitions, cluster_id)
+        self.rows: dict[str, RunRow] = {}
         self._traces: dict[str, list[Trace]] = {}
 
-    async def compare(self, reader: Reader, cluster_id: str) -> AsyncIterator[Difference]:
+    def collect(self) -> Sequence[RunRow]:
+        """Keep what the records that were taken since the last call came to: the rows of the runs that they changed."""
+        batch = self.fold.batch()
+        for row in batch.runs:
+            before = self.rows.get(row.run_id)
+            self.rows[row.run_id] = row if before is None else row._replace(first_offset=before.first_offset)
+        for event in batch.history:
+            self._traces.setdefault(event.run_id, []).append(trace(event))
+        return batch.runs
+
+    def compare(self, run_id: str, stored: StoredRow | None, history: Sequence[HistoryRow]) -> list[Difference]:
+        """What the tables say otherwise of a run. It is forgotten."""
+        folded = StoredRow(*columns(self.rows[run_id]))
+        return [*row_differences(run_id, stored, folded), *self.compare_history(run_id, history)]
+
+    def compare_history(self, run_id: str, history: Sequence[HistoryRow]) -> list[Difference]:
+        """The same of its events alone."""
+        del self.rows[run_id]
+        return list(history_differences(run_id, history, self._traces.pop(run_id)))
+
+    def holds_no(self, offset: int) -> LogMismatch:
+        """The error of a log that lacks a record."""
+        reason = f"the record at offset {offset} is missing"
+        return LogMismatch(partition=self.tp.partition, topic=self.tp.topic, reason=reason)
+
+
+def log_difference(partition: int, position: int, mismatch: LogMismatch) -> Difference:
+    """The one difference of a partition whose log is not the one that the tables know."""
+    return difference(f"partition {partition}", "log", f"position {position}", mismatch.message)
+
+
+class _Whole(Walk):
+    """A walk that compares everything with the tables of one moment."""
+
+    def __init__(self, audit: Audit, tp: TP, partitions: int, mark: Mark | None) -> None:
+        super().__init__(tp, partitions, mark.cluster_id if mark else "")
+        self._audit, self._mark = audit, mark
+        self._ended: dict[str, Tip | None] = {}
+
+    async def differences(self, reader: Reader, cluster_id: str) -> AsyncIterator[Difference]:
         if self._mark is not None:
             try:
-                await check_log(reader, self._tp, self._mark, cluster_id)
+                await check_log(reader, self.tp, self._mark, cluster_id)
                 async for done in self._fold_to(reader, self._mark.position):
                     async for found in self._settle(done):
                         yield found
             except LogMismatch as mismatch:
-                yield difference(
-                    f"partition {self._tp.partition}", "log", f"position {self._mark.position}", mismatch.message
-                )
+                yield log_difference(self.tp.partition, self._mark.position, mismatch)
                 return
-            for found in mark_differences(self._tp.partition, self._mark, self.fold.mark):
+            for found in mark_differences(self.tp.partition, self._mark, self.fold.mark):
                 yield found
-        async for found in self._settle(list(self._rows)):
+        async for found in self._settle(list(self.rows)):
             yield found
         async for found in self._extra():
             yield found
 
     async def _fold_to(self, reader: Reader, end: int) -> AsyncIterator[list[str]]:
         """Fold the log up to `end`; after each slice the runs that ended in it. Raises LogMismatch at a hole."""
-        intake = Intake(self._tp)
-        async for records in reader.read(self._tp, 0, end):
+        intake = Intake(self.tp)
+        async for records in reader.read(self.tp, 0, end):
             for at in range(0, len(records), SLICE_RECORDS):
                 if not intake.add(records[at : at + SLICE_RECORDS]):
-                    reason = f"the record at offset {intake.next} is missing"
-                    raise LogMismatch(partition=self._tp.partition, topic=self._tp.topic, reason=reason)
+                    raise self.holds_no(intake.next)
                 yield self._take(intake.merged(SLICE_RECORDS, BATCH_BYTES_MAX))
                 await asyncio.sleep(0)
 
@@ -100,20 +135,13 @@ class _Walk:
             taken += self.fold.take(records[taken:], self._ended)
             if taken < len(records):
                 self._ended[self.fold.asks] = None
-        batch = self.fold.batch()
-        for row in batch.runs:
-            self._keep(row)
-        for event in batch.history:
-            self._traces.setdefault(event.run_id, []).append(trace(event))
-        done = [row.run_id for row in batch.runs if row.done]
-        self._ended.update(dict.fromkeys(done, _ENDED))
+        rows = self.collect()
+        for row in rows:
+            if row.first_offset is not None:
+                self._ended.pop(row.run_id, None)
+        done = [row.run_id for row in rows if row.done]
+        self._ended.update(dict.fromkeys(done, ENDED))
         return done
-
-    def _keep(self, row: RunRow) -> None:
-        before = self._rows.get(row.run_id)
-        self._rows[row.run_id] = row if before is None else row._replace(first_offset=before.first_offset)
-        if row.first_offset is not None:
-            self._ended.pop(row.run_id, None)
 
     async def _settle(self, run_ids: Sequence[str]) -> AsyncIterator[Difference]:
         """Compare runs and forget what is not needed any more."""
@@ -121,20 +149,13 @@ class _Walk:
             part = run_ids[at : at + RUNS_AT_ONCE]
             stored, histories = await self._audit.runs(part), await self._audit.history(part)
             for run_id in part:
-                for found in self._one(run_id, stored.get(run_id), histories.get(run_id, [])):
+                for found in self.compare(run_id, stored.get(run_id), histories.get(run_id, [])):
                     yield found
-
-    def _one(self, run_id: str, stored: StoredRow | None, history: Sequence[HistoryRow]) -> list[Difference]:
-        folded = StoredRow(*columns(self._rows.pop(run_id)))
-        return [
-            *row_differences(run_id, stored, folded),
-            *history_differences(run_id, history, self._traces.pop(run_id)),
-        ]
 
     async def _extra(self) -> AsyncIterator[Difference]:
         """Rows of runs that the log does not have."""
         known = self._ended.keys() | self.fold.runs.keys()
-        async for run_ids in self._audit.run_ids(self._tp.partition):
+        async for run_ids in self._audit.run_ids(self.tp.partition):
             for run_id in run_ids:
                 if run_id not in known:
                     yield difference(run_id, "row", "a row", None)

@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     workflow_secrets_dir: str = ""
     workflow_projector_batch_max: int = Field(20_000, ge=1)
     workflow_rebuild_helps: bool = Field(True, description="whether a projector lends a process to each rebuild")
+    workflow_verify_share: float = Field(
+        0.02, ge=0, le=1, description="share of a projector's time in which it verifies its partitions; 0 is none"
+    )
     workflow_command_retention_days: float = Field(7.0, ge=0)
 
     workflow_body_bytes_max: int = Field(900_000, ge=1024)

@@ -232,6 +232,9 @@ from unnest($1::text[]) as wanted (run_id) join runs using (run_id)
 -- name: run_ids
 select run_id from runs where partition = $1 and run_id > $2 order by run_id limit $3
 
+-- name: rows_below
+select count(*) from runs where partition = $1 and first_offset < $2
+
 -- name: stray_history
 select distinct run_id from history where not exists (select from runs where runs.run_id = history.run_id) limit 10
 

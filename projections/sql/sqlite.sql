@@ -153,6 +153,9 @@ from runs where run_id in (select value from json_each(?))
 -- name: run_ids
 select run_id from runs where partition = ? and run_id > ? order by run_id limit ?
 
+-- name: rows_below
+select count(*) from runs where partition = ? and first_offset < ?
+
 -- name: stray_history
 select distinct run_id from history where not exists (select 1 from runs where runs.run_id = history.run_id) limit 10
 

@@ -26,6 +26,30 @@ INVENT = """
 insert into runs (run_id, partition, first_offset, last_offset, seq, digest, done, state_version)
 values ('invented', 0, 1, 1, 1, 'x', true, 1)
 """
+CHANGES = [
+    ("update runs set status = 'FAILED' where run_id = {run}", "status"),
+    ("update runs set payload = '{{}}' where run_id = {run}", "payload"),
+    ("update runs set results = '1' where run_id = {run}", "results"),
+    ("update runs set error = '1' where run_id = {run}", "error"),
+    ("update runs set finished_at = 'x' where run_id = {run}", "finished_at"),
+    ("update runs set created_us = 5 where run_id = {run}", "created_us"),
+    ("update runs set seq = 99 where run_id = {run}", "seq"),
+    ("update runs set digest = 'x' where run_id = {run}", "digest"),
+    ("update runs set first_offset = 0 where run_id = {run}", "first_offset"),
+    ("update runs set done = 1 - done where run_id = {run}", "done"),
+    ("update runs set state = x'00' where run_id = {run}", "state"),
+    ("update runs set set_aside = 'because' where run_id = {run}", "set_aside"),
+    ("update history set value = x'00' where run_id = {run} and seq = 2", "history 2"),
+    ("update history set at_ms = 1 where run_id = {run} and seq = 1", "history 1"),
+    ("update history set type = 'x' where run_id = {run} and seq = 1", "history 1"),
+    ("delete from history where run_id = {run} and seq = 2", "history 2"),
+    (
+        "insert into history select run_id, 99, type, log_offset, at_ms, value from history where run_id = {run} limit 1",
+        "history 99",
+    ),
+    ("delete from runs where run_id = {run}", "row"),
+    ("update runs set run_id = 'another' where run_id = {run}", "row"),
+]
 RENUMBER = "update runs set seq = 77 where run_id = '{run}'"
 
 
@@ -85,33 +109,7 @@ async def test_empty_tables_are_sound(store: FilesystemStore) -> None:
     assert await differences(store, random_log(37)) == []
 
 
-@pytest.mark.parametrize(
-    ("sql", "column"),
-    [
-        ("update runs set status = 'FAILED' where run_id = {run}", "status"),
-        ("update runs set payload = '{{}}' where run_id = {run}", "payload"),
-        ("update runs set results = '1' where run_id = {run}", "results"),
-        ("update runs set error = '1' where run_id = {run}", "error"),
-        ("update runs set finished_at = 'x' where run_id = {run}", "finished_at"),
-        ("update runs set created_us = 5 where run_id = {run}", "created_us"),
-        ("update runs set seq = 99 where run_id = {run}", "seq"),
-        ("update runs set digest = 'x' where run_id = {run}", "digest"),
-        ("update runs set first_offset = 0 where run_id = {run}", "first_offset"),
-        ("update runs set done = 1 - done where run_id = {run}", "done"),
-        ("update runs set state = x'00' where run_id = {run}", "state"),
-        ("update runs set set_aside = 'because' where run_id = {run}", "set_aside"),
-        ("update history set value = x'00' where run_id = {run} and seq = 2", "history 2"),
-        ("update history set at_ms = 1 where run_id = {run} and seq = 1", "history 1"),
-        ("update history set type = 'x' where run_id = {run} and seq = 1", "history 1"),
-        ("delete from history where run_id = {run} and seq = 2", "history 2"),
-        (
-            "insert into history select run_id, 99, type, log_offset, at_ms, value from history where run_id = {run} limit 1",
-            "history 99",
-        ),
-        ("delete from runs where run_id = {run}", "row"),
-        ("update runs set run_id = 'another' where run_id = {run}", "row"),
-    ],
-)
+@pytest.mark.parametrize(("sql", "column"), CHANGES)
 async def test_every_change_is_found(store: FilesystemStore, sql: str, column: str) -> None:
     """One changed value in one row is the one difference, with the run, the column and both values."""
     log = await filled(store, 38)

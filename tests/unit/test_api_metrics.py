@@ -15,6 +15,7 @@ from api.ports import ReadyReport
 from api.traffic import BOUNDS_S
 from ops.metrics import of_projector, of_worker
 from projections.lag import Lag
+from projections.verifying import Verifying
 from tests import test_worker_unit
 from tests.api.world import client_of, make_world
 from tests.histories import random_log
@@ -71,9 +72,10 @@ async def test_each_role_exports_its_own() -> None:
     worker = test_worker_unit.World()
     async with world(random_log(1)) as w:
         await w.until_level()
+        verifying = Verifying(w.settings, w.store, w.topics, ours=w.projector.status, lags=w.projector.lags)
         pages = {
             "worker": page("worker", of_worker(worker.worker)),
-            "projector": page("projector", chain(of_report(READY), of_projector(w.projector))),
+            "projector": page("projector", chain(of_report(READY), of_projector(w.projector, verifying))),
         }
     made = make_world()
     async with client_of(made) as client:
@@ -91,11 +93,17 @@ async def test_a_projector_tells_of_its_partitions_and_runs() -> None:
     """Positions, lags and orphans by partition; runs that began, and that ended by status."""
     async with world(random_log(1)) as w:
         await w.until_level()
-        told = page("projector", chain(of_report(READY), of_projector(w.projector)))
+        verifying = Verifying(w.settings, w.store, w.topics, ours=w.projector.status, lags=lambda: False)
+        for number in w.projector.status():
+            await verifying.go_over(number)
+        told = page("projector", chain(of_report(READY), of_projector(w.projector, verifying)))
         positions = {number: status.position for number, status in w.projector.status().items()}
         orphans = w.projector.orphans().total()
         runs = len((await w.expected())["rows"])
     assert values(told["workflow_projection_position"]) == {(str(n),): at for n, at in positions.items()}
+    assert values(told["workflow_projection_verified_events_total"]) == {(str(n),): at for n, at in positions.items()}
+    assert values(told["workflow_projection_drift"]) == {(str(n),): 0 for n in positions}
+    assert all(0 <= age < 60 for age in values(told["workflow_projection_verified_age_seconds"]).values())
     assert values(told["workflow_projection_lag_events"]) == {("3",): 5}
     assert values(told["workflow_projection_lag_seconds"]) == {("3",): 1.5}
     assert sum(values(told["workflow_orphans_total"]).values()) == orphans > 0

@@ -1,0 +1,283 @@
+"""Verify for ever: whoever projects a partition goes over its runs again and again, so slowly that nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, TypeVar
+
+from projections.checks import check_log
+from projections.compare import Difference, difference, mark_differences
+from projections.tables import Audit, Tables
+from projections.verify import ENDED, Walk, log_difference
+from schemas.errors import BrokerAway, LogMismatch, StalePosition, StoreAway
+from schemas.ports import TP, Reader, Record
+from schemas.settings import Settings
+from schemas.store import Mark, Tip
+
+log = logging.getLogger(__name__)
+
+SLICE_RECORDS: Final = 200
+"""Folded and compared at once: what takes the loop's time is then a few milliseconds."""
+SLICE_RUNS: Final = 100
+SLICE_TIMEOUT_S: Final = 600.0
+LOOK_S: Final = 0.5
+"""Between two looks whether the projection is level enough to go on."""
+AWAY_S: Final = 5.0
+PAUSE_S: Final = 5.0
+"""Between two rounds over all partitions."""
+DRIFT_MAX: Final = 10_000
+"""Differing runs of a partition that are remembered."""
+SAID_MAX: Final = 20
+"""Differences that one pass writes to the log of the process."""
+
+Found = dict[str, list[Difference]]
+"""Run, or `partition N`, → what differs; nothing of one that was compared and is equal."""
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Verified:
+    """What is known of a partition. `differing`: a run, or `partition N`, → its first difference; times are monotonic seconds."""
+
+    began_s: float
+    passed_s: float | None = None
+    """when the last whole pass ended"""
+    events: int = 0
+    differing: dict[str, Difference] = field(default_factory=dict)
+
+    def age_s(self, now_s: float) -> float:
+        """Since the end of the last whole pass, or since there is something to go over."""
+        return now_s - (self.began_s if self.passed_s is None else self.passed_s)
+
+
+class _Elsewhere(Exception):
+    """The partition is another process's now."""
+
+
+class Verifying:
+    """`run` it beside a projector; `status` is what metrics and `/ready` say."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Tables,
+        reader: Reader,
+        ours: Callable[[], Collection[int]],
+        lags: Callable[[], bool],
+    ) -> None:
+        """`ours`: the partitions to go over; `lags`: whether the projection is behind and everything else has to wait."""
+        self._settings, self._store, self._reader = settings, store, reader
+        self._ours, self._lags = ours, lags
+        self._share = settings.workflow_verify_share
+        self._known: dict[int, Verified] = {}
+        self._said = 0
+
+    @property
+    def on(self) -> bool:
+        return self._share > 0
+
+    def status(self) -> dict[int, Verified]:
+        """Of each partition that this process has and has looked at."""
+        ours = self._ours()
+        return {number: known for number, known in sorted(self._known.items()) if number in ours}
+
+    async def run(self) -> None:
+        """Go over all partitions until cancelled; nothing at a share of 0."""
+        while self.on:
+            for number in sorted(self._ours()):
+                try:
+                    await self.go_over(number)
+                except Exception:
+                    log.exception("partition %d cannot be verified; it is tried again", number)
+            await asyncio.sleep(PAUSE_S)
+
+    async def go_over(self, number: int) -> None:
+        """One pass over a partition; broken off when it goes elsewhere."""
+        self._known = {each: known for each, known in self._known.items() if each in self._ours()}
+        self._known.setdefault(number, Verified(time.monotonic()))
+        one: _Pass | None = None
+        ended = False
+        while not ended and number in self._ours():
+            try:
+                if one is None:
+                    one = await self._paced(number, lambda: self._begin(number))
+                await self._bring_to_end(number, one)
+            except (StoreAway, BrokerAway, TimeoutError) as away:
+                log.debug("partition %d is verified later: %s", number, away)
+                await asyncio.sleep(AWAY_S)
+                continue
+            except (StalePosition, _Elsewhere) as moved:
+                log.debug("partition %d is verified anew: %s", number, moved)
+            except LogMismatch as mismatch:
+                found = log_difference(number, 0 if one is None else one.end, mismatch)
+                self._note(number, {found.run: [found]}, 0)
+            ended = True
+
+    async def _begin(self, number: int) -> _Pass:
+        """A pass up to where the tables stand. Raises LogMismatch for tables of another log."""
+        tp, mark = TP(self._settings.topics.events, number), await self._store.mark(number)
+        if mark is not None:
+            await check_log(self._reader, tp, mark, await self._reader.cluster_id())
+        return _Pass(tp, self._settings.workflow_partitions, mark)
+
+    async def _bring_to_end(self, number: int, one: _Pass) -> None:
+        """From wherever the pass stands."""
+        stream = self._reader.read(one.tp, one.position, one.end)
+        try:
+            while records := await self._paced(number, lambda: anext(stream, None)):
+                for at in range(0, len(records), SLICE_RECORDS):
+                    await self._look(number, one, partial(one.take, records[at : at + SLICE_RECORDS]))
+        finally:
+            if isinstance(stream, AsyncGenerator):  # it holds a connection
+                await stream.aclose()
+        while one.unfinished:
+            await self._look(number, one, one.settle_unfinished)
+        if one.end:
+            await self._look(number, one, one.finish)
+        known = self._known[number]
+        known.differing = {run: first for run, first in known.differing.items() if run in one.found}
+        known.passed_s = time.monotonic()
+        self._said = 0
+
+    async def _look(self, number: int, one: _Pass, compare: Callable[[Audit], Awaitable[Found]]) -> None:
+        """One piece of work on the tables of one moment."""
+
+        async def work() -> Found:
+            async with asyncio.timeout(SLICE_TIMEOUT_S), self._store.audit() as audit:
+                return await compare(audit)
+
+        before = one.position
+        found = await self._paced(number, work)
+        one.found |= {run for run, differences in found.items() if differences}
+        self._note(number, found, one.position - before)
+
+    async def _paced(self, number: int, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it when nothing lags, and then nothing for so long that our share of the time is kept. Raises _Elsewhere."""
+        while self._lags() and number in self._ours():  # noqa: ASYNC110 - what makes it level has no event
+            await asyncio.sleep(LOOK_S)
+        if number not in self._ours():
+            raise _Elsewhere
+        began = time.monotonic()
+        done = await work()
+        await asyncio.sleep((time.monotonic() - began) * (1 / self._share - 1))
+        return done
+
+    def _note(self, number: int, found: Found, events: int) -> None:
+        known = self._known[number]
+        known.events += events
+        for run, differences in found.items():
+            if not differences:
+                known.differing.pop(run, None)
+            elif run not in known.differing and len(known.differing) < DRIFT_MAX:
+                known.differing[run] = differences[0]
+                self._say(differences[0])
+
+    def _say(self, first: Difference) -> None:
+        self._said += 1
+        if self._said <= SAID_MAX:
+            log.error("the tables are not what the log says; `workflow rebuild` mends them: %s", first)
+        elif self._said == SAID_MAX + 1:
+            log.error("more runs differ; `workflow verify` names them all")
+
+
+class _Pass:
+    """One pass over a partition. It may be broken off between two calls, and goes on at `position`."""
+
+    def __init__(self, tp: TP, partitions: int, mark: Mark | None) -> None:
+        self.tp, self.end = tp, 0 if mark is None else mark.position
+        self.found: set[str] = set()
+        """what was seen to differ"""
+        self._walk = Walk(tp, partitions, "" if mark is None else mark.cluster_id)
+        self._ended: dict[str, None] = {}
+        """runs that ended and are not compared yet"""
+        self._begun = self._missing = 0
+        """runs that the log began, and those of them that the tables do not have"""
+
+    @property
+    def position(self) -> int:
+        return self._walk.fold.position
+
+    @property
+    def unfinished(self) -> bool:
+        return bool(self._walk.rows)
+
+    async def take(self, records: Sequence[Record], audit: Audit) -> Found:
+        """Fold the records that follow, and compare the runs that ended. Raises LogMismatch at a hole of the log."""
+        fold = self._walk.fold
+        records = [record for record in records if record.offset >= fold.position]
+        offsets = [record.offset for record in records]
+        if offsets != list(range(fold.position, fold.position + len(offsets))):
+            raise self._walk.holds_no(fold.position)
+        await self._mark(audit, fold.position + len(offsets))
+        tips = await self._tips(audit, fold.unknown(records))
+        taken = 0
+        while taken < len(records):
+            taken += fold.take(records[taken:], tips)
+            if taken < len(records):
+                tips |= await self._tips(audit, [fold.asks])
+        for row in self._walk.collect():
+            self._begun += row.first_offset is not None
+            if row.done:
+                self._ended[row.run_id] = None
+        return await self._settle(audit, list(self._ended))
+
+    async def settle_unfinished(self, audit: Audit) -> Found:
+        """Compare some of the runs that have not ended where the pass ends."""
+        return await self._settle(audit, list(self._walk.rows)[:SLICE_RUNS])
+
+    async def finish(self, audit: Audit) -> Found:
+        """Compare what is said of the partition as a whole."""
+        partition, folded = self.tp.partition, self._walk.fold.mark
+        mark = await self._mark(audit, self.position)
+        found = list(mark_differences(partition, mark, folded)) if mark.position == folded.position else []
+        rows, runs = await audit.rows_below(partition, self.position), self._begun - self._missing
+        if rows != runs:
+            found.append(difference(f"partition {partition}", "rows", f"{rows} runs", f"{runs} runs"))
+        return {f"partition {partition}": found}
+
+    async def _mark(self, audit: Audit, position: int) -> Mark:
+        """Where the tables stand. Raises StalePosition when that is lower: somebody has restored older ones."""
+        mark = (await audit.marks()).get(self.tp.partition)
+        if mark is None or mark.position < position:
+            at = 0 if mark is None else mark.position
+            raise StalePosition(partition=self.tp.partition, found=at, wanted=position)
+        return mark
+
+    async def _tips(self, audit: Audit, run_ids: Collection[str]) -> dict[str, Tip | None]:
+        """Which of these runs ended before: they are not in memory, and row and history say that they began."""
+        if not run_ids:
+            return {}
+        position = self.position
+        older = [run for run, row in (await audit.runs(run_ids)).items() if (row.chain.first_offset or 0) < position]
+        histories = await audit.history(older) if older else {}
+        ended = {run for run, rows in histories.items() if rows[0].offset < position}
+        return {run: ENDED if run in ended else None for run in run_ids}
+
+    async def _settle(self, audit: Audit, run_ids: Sequence[str]) -> Found:
+        if not run_ids:
+            return {}
+        stored, histories = await audit.runs(run_ids), await audit.history(run_ids)
+        found: Found = {}
+        for run in run_ids:
+            row, history = stored.get(run), histories.get(run, [])
+            self._missing += row is None
+            if row is not None and history and self.position <= row.chain.last_offset == history[-1].offset:
+                here = [event for event in history if event.offset < self.position]  # it went on since
+                found[run] = self._walk.compare_history(run, here)
+            else:
+                found[run] = self._walk.compare(run, row, history)
+            self._ended.pop(run, None)
+        await asyncio.sleep(0)
+        return found
+
+
+def drift(verified: Mapping[int, Verified]) -> str | None:
+    """One line about what differs; None when nothing does."""
+    count = sum(len(known.differing) for known in verified.values())
+    first = next((each for known in verified.values() for each in known.differing.values()), None)
+    return None if first is None else f"{count} differ from the log, `workflow rebuild` mends them. The first: {first}"
