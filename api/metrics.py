@@ -103,6 +103,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "workflow_runs_ended_total": Metric(
         "counter", _PROJECTOR, ("status",), "Runs whose end it brought into the tables."
     ),
+    "workflow_runs_quarantined": Metric(
+        "gauge", _PROJECTOR, (), "Runs of all partitions that are set aside, because an event cannot be folded."
+    ),
     "workflow_projection_position": Metric(
         "gauge", _PROJECTOR, ("partition",), "Offset in `workflow.events` below which the tables hold everything."
     ),

@@ -42,6 +42,8 @@ def of_projector(one: Projector, verifying: Verifying) -> Iterator[Sample]:
     """Its partitions, the runs that it brought into the tables, and what verifying them has found."""
     yield Sample("workflow_runs_started_total", one.counts[STARTED])
     yield from (Sample("workflow_runs_ended_total", one.counts[status], (status,)) for status in sorted(ENDED))
+    if one.quarantined is not None:
+        yield Sample("workflow_runs_quarantined", one.quarantined)
     for number, lane in one.status().items():
         yield Sample("workflow_projection_position", lane.position, (str(number),))
         yield from _orphans(number, lane.orphans)

@@ -64,6 +64,8 @@ class Projector:
         self._watch = LagWatch()
         self.counts = Counter[str]()
         """runs that this process brought into the tables: `STARTED`, and by the status with which they ended"""
+        self.quarantined: int | None = None
+        """runs of all partitions that are set aside; None until the store has told"""
         self.on_failure: Callable[[BaseException], None] = _raise
         """told of an error that nobody handles: the process has to end"""
 
@@ -220,6 +222,7 @@ class Projector:
             written = {number: lane.position for number, lane in self._lanes.items() if lane.loaded}
             try:
                 at = await self._store.positions() if written else {}
+                self.quarantined = await self._store.count_set_aside() if written else None
             except StoreAway:
                 continue
             for number, position in written.items():

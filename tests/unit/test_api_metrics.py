@@ -14,6 +14,7 @@ from api.metrics import METRICS, MetricsPage, Role, Sample, exported, of_report
 from api.ports import ReadyReport
 from api.traffic import BOUNDS_S
 from ops.metrics import of_projector, of_worker
+from projections import projector
 from projections.lag import Lag
 from projections.verifying import Verifying
 from tests import test_worker_unit
@@ -89,13 +90,16 @@ async def test_each_role_exports_its_own() -> None:
         assert role in build
 
 
-async def test_a_projector_tells_of_its_partitions_and_runs() -> None:
-    """Positions, lags and orphans by partition; runs that began, and that ended by status."""
+async def test_a_projector_tells_of_its_partitions_and_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positions, lags, orphans and drift by partition; runs that began, that ended by status, that are set aside."""
+    monkeypatch.setattr(projector, "TABLES_S", 0.01)
     async with world(random_log(1)) as w:
         await w.until_level()
         verifying = Verifying(w.settings, w.store, w.topics, ours=w.projector.status, lags=lambda: False)
         for number in w.projector.status():
             await verifying.go_over(number)
+        aside = await w.store.count_set_aside()
+        await w.until(lambda: w.projector.quarantined == aside)
         told = page("projector", chain(of_report(READY), of_projector(w.projector, verifying)))
         positions = {number: status.position for number, status in w.projector.status().items()}
         orphans = w.projector.orphans().total()
@@ -107,6 +111,8 @@ async def test_a_projector_tells_of_its_partitions_and_runs() -> None:
     assert values(told["workflow_projection_lag_events"]) == {("3",): 5}
     assert values(told["workflow_projection_lag_seconds"]) == {("3",): 1.5}
     assert sum(values(told["workflow_orphans_total"]).values()) == orphans > 0
+    assert values(told["workflow_runs_quarantined"]) == {(): aside}
+    assert aside > 0
     assert values(told["workflow_runs_started_total"]) == {(): runs}
     assert set(values(told["workflow_runs_ended_total"])) == {("SUCCESS",), ("FAILED",), ("CANCELLED",)}
 
