@@ -32,6 +32,18 @@ class TablesContract:
         async with store.audit() as audit:
             assert await audit.runs(ids) != before[0]
 
+    async def test_runs_are_counted_below_an_offset(self, store: Tables) -> None:
+        """Of one partition, by the offset of their first event."""
+        log = random_log(8, partitions=2)
+        for partition in range(2):
+            await feed(store, log, partition=partition)
+        rows = (await everything(store))["rows"].values()
+        firsts = sorted(row.chain.first_offset for row in rows if row.chain.partition == 1)
+        assert len(firsts) > 3
+        async with store.audit() as audit:
+            for below in (0, firsts[0], firsts[0] + 1, firsts[2], firsts[-1] + 1):
+                assert await audit.rows_below(1, below) == sum(first < below for first in firsts)
+
     async def test_a_second_set_takes_the_place_of_the_first(self, store: Tables) -> None:
         """It fills beside the first, then serves; who wrote to the first meets the fence."""
         log = random_log(6, partitions=1)
