@@ -110,7 +110,10 @@ METRICS: Final[Mapping[str, Metric]] = {
         "gauge", _PROJECTOR, ("partition",), "Offset in `workflow.events` below which the tables hold everything."
     ),
     "workflow_projection_drift": Metric(
-        "gauge", _PROJECTOR, ("partition",), "Runs whose rows or history are not what the log says, as last compared."
+        "gauge",
+        _PROJECTOR,
+        ("partition",),
+        "Runs whose rows or history are not what the log says, as last compared, and 1 for a wrong number of runs or mark.",
     ),
     "workflow_projection_verified_age_seconds": Metric(
         "gauge",

@@ -25,6 +25,8 @@ SLICE_RECORDS: Final = 200
 """Folded and compared at once: what takes the loop's time is then a few milliseconds."""
 SLICE_RUNS: Final = 100
 SLICE_TIMEOUT_S: Final = 600.0
+REST_MAX_S: Final = 600.0
+"""A database that stood still for a minute does not end the work for an hour."""
 LOOK_S: Final = 0.5
 """Between two looks whether the projection is level enough to go on."""
 AWAY_S: Final = 5.0
@@ -164,7 +166,7 @@ class Verifying:
             raise _Elsewhere
         began = time.monotonic()
         done = await work()
-        await asyncio.sleep((time.monotonic() - began) * (1 / self._share - 1))
+        await asyncio.sleep(min(REST_MAX_S, (time.monotonic() - began) * (1 / self._share - 1)))
         return done
 
     def _note(self, number: int, found: Found, events: int) -> None:
