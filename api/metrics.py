@@ -119,7 +119,7 @@ METRICS: Final[Mapping[str, Metric]] = {
         "gauge",
         _PROJECTOR,
         ("partition",),
-        "Since the end of the last whole pass over the partition, or its first beginning.",
+        "Since the end of the last whole pass over the partition, or since this process has had it.",
     ),
     "workflow_projection_verified_events_total": Metric(
         "counter", _PROJECTOR, ("partition",), "Events that were folded again and compared."

@@ -44,16 +44,17 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Verified:
-    """What is known of a partition. `differing`: a run, or `partition N`, → its first difference; times are monotonic seconds."""
+    """What is known of a partition that this process has had since `began_s`; times are monotonic seconds."""
 
     began_s: float
     passed_s: float | None = None
     """when the last whole pass ended"""
     events: int = 0
     differing: dict[str, Difference] = field(default_factory=dict)
+    """a run, or `partition N`, → its first difference"""
 
     def age_s(self, now_s: float) -> float:
-        """Since the end of the last whole pass, or since there is something to go over."""
+        """Since the end of the last whole pass, or since this process has had the partition."""
         return now_s - (self.began_s if self.passed_s is None else self.passed_s)
 
 
@@ -84,9 +85,12 @@ class Verifying:
         return self._share > 0
 
     def status(self) -> dict[int, Verified]:
-        """Of each partition that this process has and has looked at."""
-        ours = self._ours()
-        return {number: known for number, known in sorted(self._known.items()) if number in ours}
+        """Of each partition that this process has; of none when it is off."""
+        ours, now_s = set(self._ours()), time.monotonic()
+        self._known = {number: known for number, known in self._known.items() if number in ours}
+        if self.on:
+            self._known |= {number: Verified(now_s) for number in ours - self._known.keys()}
+        return dict(sorted(self._known.items()))
 
     async def run(self) -> None:
         """Go over all partitions until cancelled; nothing at a share of 0."""
@@ -100,8 +104,6 @@ class Verifying:
 
     async def go_over(self, number: int) -> None:
         """One pass over a partition; broken off when it goes elsewhere."""
-        self._known = {each: known for each, known in self._known.items() if each in self._ours()}
-        self._known.setdefault(number, Verified(time.monotonic()))
         one: _Pass | None = None
         ended = False
         while not ended and number in self._ours():
@@ -141,7 +143,9 @@ class Verifying:
             await self._look(number, one, one.settle_unfinished)
         if one.end:
             await self._look(number, one, one.finish)
-        known = self._known[number]
+        known = self.status().get(number)
+        if known is None:
+            raise _Elsewhere
         known.differing = {run: first for run, first in known.differing.items() if run in one.found}
         known.passed_s = time.monotonic()
         self._said = 0
@@ -170,7 +174,9 @@ class Verifying:
         return done
 
     def _note(self, number: int, found: Found, events: int) -> None:
-        known = self._known[number]
+        known = self.status().get(number)
+        if known is None:
+            return
         known.events += events
         for run, differences in found.items():
             if not differences:

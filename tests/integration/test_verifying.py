@@ -91,13 +91,18 @@ async def test_sound_tables_in_postgres(postgres_dsn: str) -> None:
 async def test_empty_tables_are_gone_over_at_once(store: FilesystemStore) -> None:
     """There is nothing to find, and the pass is over."""
     world = World(store, random_log(37))
+    assert {known.passed_s for known in world.verifying.status().values()} == {None}
     assert await world.go_over() == {}
-    assert all(known.passed_s for known in world.verifying.status().values())
+    assert all(known.passed_s is not None for known in world.verifying.status().values())
 
 
+@pytest.mark.parametrize("slice_records", [1, 200])
 @pytest.mark.parametrize(("sql", "column"), CHANGES)
-async def test_every_change_is_found(store: FilesystemStore, sql: str, column: str) -> None:
+async def test_every_change_is_found(
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch, sql: str, column: str, slice_records: int
+) -> None:
     """The same runs as `workflow verify` finds; a row without a run in the log shows in their number."""
+    monkeypatch.setattr(module, "SLICE_RECORDS", slice_records)
     log = await filled(store, 38)
     world, victim = World(store, log), a_run(log)
     damage(store, sql.format(run=f"'{victim}'"))
@@ -122,7 +127,7 @@ async def test_a_wrong_epoch_is_found(store: FilesystemStore) -> None:
     assert await world.go_over() == {"partition 1": "epoch"}
 
 
-async def test_what_is_mended_is_no_drift(store: FilesystemStore) -> None:
+async def test_what_is_mended_is_no_drift(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as a pass has seen it; what a pass did not find again is forgotten at its end."""
     log = await filled(store, 40)
     world = World(store, log)
@@ -134,7 +139,18 @@ async def test_what_is_mended_is_no_drift(store: FilesystemStore) -> None:
     assert said is not None
     assert said.startswith("3 differ from the log")
     await rebuild(world.settings, store, world.topics, lambda _: None)
+    seen, audit = list[set[str]](), store.audit
+
+    @asynccontextmanager
+    async def seeing() -> AsyncIterator[Audit]:
+        seen.append(set(world.differing()))
+        async with audit() as one:
+            yield one
+
+    monkeypatch.setattr(store, "audit", seeing)
     assert await world.go_over() == {}
+    assert seen[0] == {a_run(log), "partition 0", "partition 1"}
+    assert {"partition 0", "partition 1"} in seen
     assert drift(world.verifying.status()) is None
 
 
@@ -290,5 +306,5 @@ async def test_it_takes_its_share_of_the_time_alone(store: FilesystemStore) -> N
     await world.verifying._paced(0, work)
     assert time.monotonic() - began >= 0.2
     off = World(store, random_log(46), share=0.0)
-    assert not off.verifying.on
+    assert off.verifying.status() == {}
     await asyncio.wait_for(off.verifying.run(), 1)
