@@ -59,7 +59,8 @@ class ApiHealth:
         while True:
             await self._ask_log()
             await self._ask_store()  # after the log, so that tables which are level are seen to be
-            await look_up_age(self._watch, self._reader, self._settings.topics.events)
+            if self._settings.storage_backend == "memory":  # elsewhere an API process may not read the events
+                await look_up_age(self._watch, self._reader, self._settings.topics.events)
             self._kafka_seen = self._kafka_seen or (self._sender.away is None and self._catalog.away is None)
             await asyncio.sleep(PULSE_S)
 
