@@ -55,9 +55,7 @@ class LagWatch:
     def tables(self, at: Mapping[Place, int]) -> None:
         """The tables stand here, as far as is known of them."""
         for place, position in at.items():
-            if position < self._at.get(
-                place, 0
-            ):  # older tables were restored: when the log got there is not known any more
+            if position < self._at.get(place, 0):  # older tables: when the log got there is forgotten
                 self._first[place] = self._ends.get(place, 0)
             self._at[place] = position
         for place, looks in self._looks.items():
