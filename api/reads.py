@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from math import inf
 from typing import Final
 from urllib.parse import urlencode
 
@@ -23,7 +24,7 @@ PAGE_ITEMS_DEFAULT: Final = 50
 CLOCKS_S: Final = 5.0
 """A caller's clock may be ahead of ours by so much."""
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
+_WAIT: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?(ms|s|m|h|d)?", re.ASCII)
 _POLL_S: Final = (0.004, 0.008, 0.015, 0.03)
 """Pauses between looks at the store's position while a read waits; the last one is repeated."""
 
@@ -109,14 +110,17 @@ def wait_s(text: str | None, longest_s: float) -> float:
     """How long a read waits at most: `longest_s` unless it says less. Raises ParameterInvalid, also for more than that."""
     if text is None:
         return longest_s
-    try:
-        wait = seconds(float(text) if _NUMBER.fullmatch(text) else text)
-    except ValueError:
+    found = _WAIT.fullmatch(text)
+    if found is None:
         detail = 'a number of seconds or a text such as "500ms", "2s" is needed'
-        raise ParameterInvalid(FieldError("query/wait", "bad_duration", detail)) from None
+        raise ParameterInvalid(FieldError("query/wait", "bad_duration", detail))
+    try:
+        wait = seconds(text if found[1] else float(text))
+    except ValueError:  # longer than ten years
+        wait = inf
     if wait > longest_s:
         detail = f"at most {longest_s:g} s (setting WORKFLOW_POSITION_WAIT_S)"
-        raise ParameterInvalid(FieldError("query/wait", "too_long", detail, longest_s))
+        raise ParameterInvalid(FieldError("query/wait", "wait_too_long", detail, longest_s))
     return wait
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.openapi import problems
 from api.routing import Shared, StrictRoute
+
+_FORMATS: Final = ("text/plain", "application/openmetrics-text")
 
 router = APIRouter(route_class=StrictRoute, tags=["probes"])
 
@@ -17,7 +21,7 @@ router = APIRouter(route_class=StrictRoute, tags=["probes"])
     operation_id="metrics",
     response_class=Response,
     responses={
-        200: {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        200: {"description": "Metrics", "content": {name: {"schema": {"type": "string"}} for name in _FORMATS}},
         **problems(400, 431),
     },
 )

@@ -15,6 +15,8 @@ UNSAYABLE: Final = frozenset(
         "cursor_refused", "bad_position", "definition_unknown",
         # a value that depends on another one, or on what is stored
         "not_with_version", "different", "idempotency_key_reused",
+        # a duration over its bound
+        "wait_too_long",
         # a time that has not passed yet; a whole number that is written as 1.0, which is an integer to JSON Schema
         "in_the_future", "bad_version",
         # what a payload may not hold, at any depth
