@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
 from api.errors import RunNotThen
 from api.reads import past_ms
-from projections.past import as_it_was, up_to
-from projections.rows import instant_us
+from projections.fold import Retelling
+from projections.past import as_it_was_asked
+from projections.rows import columns, instant_us, stored_run
 from schemas.events import time_text
 from schemas.store import HistoryRow, ReadStore, StoredRun
 
-ROWS_AT_ONCE: Final = 500
+ROWS_AT_ONCE: Final = 100
 _SEQ: Final = re.compile(r"\d{1,10}", re.ASCII)
 
 
@@ -39,25 +41,33 @@ async def run_then(store: ReadStore, stored: StoredRun, moment: Moment) -> Store
     view = stored.view
     if moment.seq is not None and moment.seq > view["seq"]:
         raise RunNotThen(run_id=view["run_id"], reason=f"its last event is number {view['seq']}, not {moment.seq}.")
-    history = await _history(store, view["run_id"], moment.seq)
-    events = (
-        min(len(history), moment.seq or 0) if moment.at_ms is None else sum(1 for _ in up_to(history, moment.at_ms))
-    )
-    if events == view["seq"]:
+    retelling, first = Retelling(stored.place[1], view["run_id"]), stored.offset
+    async for row in _history(store, view["run_id"]):
+        first = row.offset if row.seq == 1 else first
+        if _is_later(row, moment):
+            break
+        retelling.take(row)
+    if retelling.run.seq == view["seq"]:
         return stored
-    if moment.at_ms is not None and events == 0 and instant_us(view["created_at"]) > moment.at_ms * 1000:
+    if retelling.run.seq:
+        return stored_run(*columns(retelling.row()))
+    if moment.at_ms is not None and instant_us(view["created_at"]) > moment.at_ms * 1000:
         at, since = time_text(moment.at_ms / 1000), view["created_at"]
         raise RunNotThen(run_id=view["run_id"], reason=f"it was asked for at {since}, after {at}.")
-    return as_it_was(stored, history, events)
+    return as_it_was_asked(stored, first)
 
 
-async def _history(store: ReadStore, run_id: str, seq: int | None) -> list[HistoryRow]:
-    """All events of a run, oldest first, or those up to a number; at least the first one, if it has any."""
-    rows: list[HistoryRow] = []
-    below = None if seq is None else max(seq, 1) + 1
+def _is_later(row: HistoryRow, moment: Moment) -> bool:
+    return row.at_ms > moment.at_ms if moment.at_ms is not None else row.seq > (moment.seq or 0)
+
+
+async def _history(store: ReadStore, run_id: str) -> AsyncIterator[HistoryRow]:
+    """All events of a run, oldest first, some in memory at a time."""
+    last: int | None = None
     while True:
-        after = rows[-1].seq if rows else None
-        more = await store.events(run_id, order="asc", before_seq=below, after_seq=after, types=(), limit=ROWS_AT_ONCE)
-        rows += more
-        if len(more) < ROWS_AT_ONCE:
-            return rows
+        rows = await store.events(run_id, order="asc", before_seq=None, after_seq=last, types=(), limit=ROWS_AT_ONCE)
+        for row in rows:
+            yield row
+        if len(rows) < ROWS_AT_ONCE:
+            return
+        last = rows[-1].seq

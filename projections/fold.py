@@ -207,14 +207,25 @@ def refold(run_id: str, values: Iterable[bytes]) -> Run:
     return run
 
 
-def retell(run_id: str, history: Iterable[HistoryRow]) -> tuple[Run, Clock]:
-    """A run and its clock from its history rows, oldest first, at least one."""
-    run, clock = Run(run_id), None
-    for row in history:
+class Retelling:
+    """A run, event by event from its history rows, oldest first."""
+
+    def __init__(self, partition: int, run_id: str) -> None:
+        self.partition, self.run = partition, Run(run_id)
+        self.clock: Clock | None = None
+        self._first, self._last = 0, 0
+
+    def take(self, row: HistoryRow) -> None:
+        """The next event."""
         envelope = decode(row.value)
-        assert envelope is not None, f"the history of run {run_id} holds a record that is no event"
-        extend(run, envelope, digest(row.value))
-        clock = clock or Clock(row.at_ms, None, row.at_ms)
-        clock.tick(row.at_ms, run.status)
-    assert clock is not None, f"the history of run {run_id} is empty"
-    return run, clock
+        assert envelope is not None, f"the history of run {self.run.id} holds a record that is no event"
+        extend(self.run, envelope, digest(row.value))
+        if self.clock is None:
+            self.clock, self._first = Clock(row.at_ms, None, row.at_ms), row.offset
+        self.clock.tick(row.at_ms, self.run.status)
+        self._last = row.offset
+
+    def row(self) -> RunRow:
+        """The run's row, as the batch that began it would have it; there was an event."""
+        assert self.clock is not None, f"the history of run {self.run.id} is empty"
+        return run_row(self.partition, self.run, self.clock, self._first, self._last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from projections.fold import retell, run_row
+from projections.fold import Retelling
 from projections.rows import LISTED, columns, stored_run, stored_view
 from schemas.store import HistoryRow, StoredRun
 from schemas.views import RunView
@@ -31,16 +31,17 @@ def moved_since(row: Sequence[Any], at_ms: int) -> bool:
 def as_it_was(stored: StoredRun, history: Sequence[HistoryRow], events: int) -> StoredRun:
     """A run after the first `events` of its history. Before the first of them it was a command."""
     if events == 0:
-        return StoredRun(_asked(stored.view), stored.place, history[0].offset if history else stored.offset)
-    prefix = history[:events]
-    run, clock = retell(stored.view["run_id"], prefix)
-    return stored_run(*columns(run_row(stored.place[1], run, clock, prefix[0].offset, prefix[-1].offset)))
+        return as_it_was_asked(stored, history[0].offset if history else stored.offset)
+    retelling = Retelling(stored.place[1], stored.view["run_id"])
+    for row in history[:events]:
+        retelling.take(row)
+    return stored_run(*columns(retelling.row()))
 
 
-def _asked(view: RunView) -> RunView:
-    """As a command that no worker has taken is shown."""
-    return {
-        **view,
+def as_it_was_asked(stored: StoredRun, offset: int) -> StoredRun:
+    """As a command that no worker has taken is shown; `offset`: of the first event."""
+    view: RunView = {
+        **stored.view,
         "status": "PENDING",
         "results": {},
         "error": None,
@@ -50,6 +51,7 @@ def _asked(view: RunView) -> RunView:
         "seq": 0,
         "set_aside": None,
     }
+    return StoredRun(view, stored.place, offset)
 
 
 def page_then(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from projections.fold import retell, run_row
+from projections.fold import Retelling
 from projections.tables import StoredRow, Tables
 from schemas.errors import StalePosition
 from schemas.store import Batch, HistoryRow, Mark, SetAside
@@ -69,7 +69,9 @@ async def _look(store: Tables, run_id: str) -> _Look | None:
 def _again(look: _Look) -> Batch:
     """The partition stays where it is; the row is what its history comes to."""
     chain, mark = look.row.chain, look.mark
-    run, clock = retell(chain.run_id, look.history)
-    row = run_row(chain.partition, run, clock, None, chain.last_offset)
+    retelling = Retelling(chain.partition, chain.run_id)
+    for event in look.history:
+        retelling.take(event)
+    row = retelling.row()._replace(first_offset=None)
     raised = replace(mark, generation=mark.generation + 1)
     return Batch(chain.partition, mark.position, raised, [row], [], {}, generation=mark.generation)

@@ -171,6 +171,14 @@ def last_one_changed_and_its_digest(proof: Any, _other: Any) -> None:
     last["digest"] = digest(last["value"].encode())
 
 
+def no_json(proof: Any, _other: Any) -> None:
+    proof["items"][0]["value"] = "x" + proof["items"][0]["value"][1:]
+
+
+def another_name_of_a_field(proof: Any, _other: Any) -> None:
+    proof["items"][0]["value"] = proof["items"][0]["value"].replace("subject", "subjecT")
+
+
 def two_exchanged(proof: Any, _other: Any) -> None:
     items = proof["items"]
     items[1], items[2] = items[2], items[1]
@@ -206,6 +214,8 @@ def another_head(proof: Any, other: Any) -> None:
         other_byte,
         other_byte_and_its_digest,
         last_one_changed_and_its_digest,
+        no_json,
+        another_name_of_a_field,
         two_exchanged,
         one_missing,
         first_missing,
@@ -222,7 +232,7 @@ async def test_whatever_is_changed_is_found(client: httpx.AsyncClient, tamper: C
     tamper(proof, other)
     assert orjson.dumps(proof) != before
     said = check(proof)
-    assert (said.returncode, "early" in said.stderr) == (1, True), said.stderr
+    assert (said.returncode, "of run early" in said.stderr or "Run early" in said.stderr) == (1, True), said.stderr
 
 
 async def test_the_bytes_are_those_of_the_log(world: World, client: httpx.AsyncClient) -> None:
