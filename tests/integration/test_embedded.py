@@ -22,6 +22,8 @@ from ops.errors import ServerNotStarted
 from schemas.settings import Settings
 from tests import servers
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

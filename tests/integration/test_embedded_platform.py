@@ -21,6 +21,8 @@ from ops.ports import free_port
 from ops.reaper import alive
 from tests import servers
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 90
 DEFINITION = {

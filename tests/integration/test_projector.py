@@ -171,7 +171,7 @@ class Growing:
             group.pump()
 
     async def until_level(self, store: Tables) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):  # one write that nobody answers takes 60 s
             while not await level(store, self.topics, self.settings):
                 self.pump()
                 await asyncio.sleep(0.01)
@@ -182,6 +182,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "RETRY_S", 0.05)
 
 
+@pytest.mark.timeout(200)
 async def test_postgres_is_killed_while_batches_are_written(own_postgres: PostgresServer) -> None:
     """Kill -9 and a new start, three times in the middle of it: nothing is lost, nothing is there twice."""
     store = PostgresStore(own_postgres.dsn)

@@ -21,6 +21,8 @@ from tests.commands import start
 from tests.fleet import Member
 from tests.secured import SecureKafka, SecurePostgres, secure_postgres
 
+pytestmark = pytest.mark.slow
+
 WRONG = "wrong-5ecret"
 WITHIN_S = 60
 
