@@ -219,16 +219,18 @@ class Projector:
         """Notice older tables that somebody has restored also where no event comes to meet the fence."""
         while True:
             await asyncio.sleep(TABLES_S)
-            written = {number: lane.position for number, lane in self._lanes.items() if lane.loaded}
+            written = {
+                number: (lane.position, lane.held.position) for number, lane in self._lanes.items() if lane.loaded
+            }
             try:
                 at = await self._store.positions() if written else {}
                 self.quarantined = await self._store.count_set_aside() if written else None
             except StoreAway:
                 continue
-            for number, position in written.items():
-                lane = self._lanes.get(number)
-                if lane is not None and at.get(("e", number), 0) < position:
-                    lane.found(at.get(("e", number), 0))
+            for number, (events, commands) in written.items():
+                lane, stand = self._lanes.get(number), at.get(("e", number), 0)
+                if lane is not None and (stand < events or at.get(("t", number), 0) < commands):
+                    lane.found(stand)
 
 
 def _raise(error: BaseException) -> None:

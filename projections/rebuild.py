@@ -292,7 +292,12 @@ class _Worker:
             await filling.follow(filling.ends)
             await filling.show_commands()
             await self._wrote()
-            await self._store.swap(self._second, filling.reach)
+
+            async def level(positions: Mapping[int, int]) -> None:
+                await filling.reach(positions)
+                await filling.show_commands()  # those that came meanwhile, so that no position goes back
+
+            await self._store.swap(self._second, level)
             stands = filling.folds
             await self._next(lambda now: _standing(now, {n: fold.position for n, fold in stands.items()}))
         await self._change(lambda now, now_s: (board.end(now, "done", now_s), None))

@@ -17,10 +17,11 @@ from projections.postgres import PostgresStore
 from projections.progress import Progress
 from projections.projector import Projector
 from projections.rebuild import RebuildCancelled, cancel, outcome, rebuild, request, work
-from projections.tables import Tables
+from projections.tables import Level, Tables
 from schemas.errors import BrokerAway, LogMismatch
 from schemas.ports import TP
 from schemas.settings import Settings
+from tests.contract.cases import pending
 from tests.fake_log import FakeGroup, FakeTopics
 from tests.feeding import everything, feed
 from tests.histories import Log, command, random_log
@@ -121,6 +122,26 @@ async def test_tables_behind_the_log_come_level(made: tuple[Tables, Damage]) -> 
     run = await store.run("waits")
     assert run is not None
     assert run.view["status"] == "PENDING"
+
+
+async def test_no_position_goes_back(made: tuple[Tables, Damage], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that the projector shows just before the exchange are in the new tables: who waits for one goes on seeing it."""
+    store, _ = made
+    log = random_log(29, partitions=1, runs=5)
+    settings, topics = topics_of(log)
+    await feed(store, log)
+    exchange = store.swap
+
+    async def swap(second: Tables, level: Level) -> None:
+        topics.put_command(0, command("late"))
+        await store.apply_pending(0, 0, 1, [pending("late", 0)])
+        await exchange(second, level)
+
+    monkeypatch.setattr(store, "swap", swap)
+    await rebuild(settings, store, topics, ignore)
+    assert (await store.positions())["t", 0] == 1
+    run = await store.run("late")
+    assert run is not None
 
 
 async def test_tables_of_another_log_are_replaced(made: tuple[Tables, Damage]) -> None:

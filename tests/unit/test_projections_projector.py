@@ -11,7 +11,7 @@ from projections.lag import Lag
 from projections.lane import STARTED
 from projections.memory import MemoryStore
 from tests.feeding import everything, feed
-from tests.histories import random_log
+from tests.histories import command, random_log
 from tests.projecting import World, impatient_lanes, world
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -188,6 +188,21 @@ async def test_group_offsets_follow_lazily(monkeypatch: pytest.MonkeyPatch) -> N
         await w.until_level()
         end = len(w.log.records[0])
         await w.until(lambda: w.group.commits and w.group.commits[-1] == {w.events: end, w.commands: 0})
+
+
+async def test_older_commands_are_noticed_without_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables that have seen fewer commands: a reader that waits for one of them is not left alone."""
+    monkeypatch.setattr("projections.projector.TABLES_S", 0.01)
+    async with world(random_log(15, partitions=1, runs=3)) as w:
+        w.topics.put_command(0, command("waits"))
+        await w.until_level()
+        w.store._data.commands[0] = 0
+        del w.store._data.pending["waits"]
+        async with asyncio.timeout(10):
+            while (await w.store.positions())["t", 0] != 1:
+                w.group.pump()
+                await asyncio.sleep(0.001)
+        assert await w.store.run("waits") is not None
 
 
 async def test_older_tables_are_noticed_without_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
