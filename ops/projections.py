@@ -81,7 +81,7 @@ async def _join(settings: Settings, store: Tables, reader: LogReader, rebuild_id
 
 
 async def _rebuild(settings: Settings, store: Tables, reader: LogReader, parallel: int | None) -> Report:
-    began = await request(store, f"{getpass.getuser()} on {socket.gethostname()}")
+    began = await request(store, f"{getpass.getuser()} on {socket.gethostname()}", helped=False)
     if began.parts:
         click.echo(f"Going on with the rebuild that {began.by} began; {began.done} events are folded.", err=True)
     helpers = min(parallel or os.cpu_count() or 1, settings.workflow_partitions) - 1

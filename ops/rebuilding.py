@@ -88,13 +88,18 @@ class Rebuilding:
         if stands is not None and stands != PROJECTION_VERSION:
             self.waits = _wait_of(stands, last)
             self._say(self.waits.partition(":")[0])
-        if last is not None and not last.ended and last.version == PROJECTION_VERSION:
+        if last is not None and not last.ended and last.version == PROJECTION_VERSION and wants_help(last, time.time()):
             await self._helper.lend(last.id)
 
     def _say(self, what: str) -> None:
         if what != self._said:
             log.warning("%s", what)
             self._said = what
+
+
+def wants_help(rebuild: Rebuild, now_s: float) -> bool:
+    """Whether a projector is to lend a process: one of a low priority beside those of an operator would hold partitions back."""
+    return rebuild.helped or (now_s - rebuild.started_s > AGAIN_S and not rebuild.is_worked_on(now_s))
 
 
 def _wait_of(stands: int, last: Rebuild | None) -> str:

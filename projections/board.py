@@ -62,6 +62,13 @@ class Rebuild:
     """who does a phase that is not shared"""
     report: Comparison | None = None
     error: str | None = None
+    helped: bool = True
+    """projectors lend processes to it from the start; else only when nobody works on it any more"""
+
+    def is_worked_on(self, now_s: float) -> bool:
+        """Whether somebody holds a part of it."""
+        claims = [self.one, *(part.claim for part in self.parts)]
+        return any(claim is not None and claim.until_s >= now_s for claim in claims)
 
     @property
     def ended(self) -> bool:

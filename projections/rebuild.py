@@ -78,12 +78,13 @@ async def rebuild(settings: Settings, store: Tables, reader: Reader, tell: Tell,
     return outcome(await work(settings, store, reader, tell, began.id))
 
 
-async def request(store: Tables, by: str) -> Rebuild:
-    """Have the tables rebuilt by whoever works on it; the rebuild that runs, if there is one. Raises RebuildOfAnother."""
+async def request(store: Tables, by: str, *, helped: bool = True) -> Rebuild:
+    """Have the tables rebuilt by whoever works on it; the rebuild that runs, if there is one. Raises RebuildOfAnother.
+    `helped` False: the caller works on it, and projectors leave the processors to it."""
     token = secrets.token_hex(4)
 
     def write(old: Rebuild | None, now_s: float) -> tuple[Rebuild | None, Rebuild]:
-        return board.begin(old, Rebuild(token, "preparing", by, PROJECTION_VERSION, now_s))
+        return board.begin(old, Rebuild(token, "preparing", by, PROJECTION_VERSION, now_s, helped=helped))
 
     return _of_ours(await store.board().change(write))
 

@@ -147,6 +147,25 @@ async def test_killed_and_resumed(settings: Settings, tmp_path: Path) -> None:
         await judged(fleet)
 
 
+async def test_what_was_left_is_finished_by_a_projector(settings: Settings, tmp_path: Path) -> None:
+    """An operator's rebuild is killed and not begun again: a projector goes on with it."""
+    async with platform(settings, tmp_path) as fleet:
+        await fleet.trigger(300, rate=200)
+        await judged(fleet)
+        process = command_line(settings, "rebuild", "--parallel", "1", workflow_projector_batch_max=1)
+
+        async def folding() -> bool:
+            last = (await phase(fleet))[1]
+            return last is not None and last["phase"] == "folding" and last["events"] > 0
+
+        await until(folding, "some events are folded again", 30, every_s=0.01)
+        process.send_signal(signal.SIGKILL)
+        await finished(process)
+        last = await done(fleet, 90)
+        assert (last["report"]["equal"], last["report"]["differences"]) == (300, [])
+        await judged(fleet)
+
+
 async def test_cancelled(settings: Settings, tmp_path: Path) -> None:
     """Through the API, while the command line works on it: that ends and says so, and the tables serve on."""
     told: Any = {"projector": {"workflow_rebuild_helps": False}}
