@@ -89,6 +89,12 @@ class Watch:
         """How many runs the tables show with this status."""
         return int(await self._connection.fetchval("select count(*) from workflow.runs where status = $1", status))
 
+    async def settle(self) -> None:
+        """Have PostgreSQL write and clean up what a load has left behind, as it would have long after it."""
+        await self._connection.execute("vacuum analyze workflow.runs")
+        await self._connection.execute("vacuum analyze workflow.history")
+        await self._connection.execute("checkpoint")
+
     async def sizes(self) -> tuple[int, int, int]:
         """Runs in the tables; bytes of their rows and of the history on disk, indexes included."""
         row = await self._connection.fetchrow(
