@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from api.errors import CursorRefused
+from projections.rows import instant_us
 from schemas import jsontext
 from schemas.jsontext import JsonRefused
 
@@ -44,6 +45,16 @@ def decode(cursor: str, bound: Bound, shape: tuple[type, ...]) -> list[str | int
         if then != now:
             raise CursorRefused(f"it was made for {name}={_shown(then)}, and the request says {name}={_shown(now)}")
     return list(after)
+
+
+def decode_key(cursor: str, bound: Bound) -> tuple[str, str]:
+    """The (created_at, run_id) after which a page of runs begins. Raises CursorRefused, also for a time that is none."""
+    created_at, run_id = decode(cursor, bound, (str, str))
+    try:
+        instant_us(str(created_at))
+    except (ValueError, OverflowError):
+        raise CursorRefused("it is none that this API has given") from None
+    return str(created_at), str(run_id)
 
 
 def _shown(value: object) -> str:

@@ -62,6 +62,8 @@ class Rebuild:
     """who does a phase that is not shared"""
     report: Comparison | None = None
     error: str | None = None
+    set: str = ""
+    """of its second set: whoever prepares one gives it a name of its own, however late he wakes"""
     helped: bool = True
     """projectors lend processes to it from the start; else only when nobody works on it any more"""
 
@@ -76,8 +78,8 @@ class Rebuild:
 
     @property
     def name(self) -> str:
-        """Of its second set of tables."""
-        return f"second_{self.id}"
+        """Of its second set of tables, once there is one."""
+        return f"second_{self.id}_{self.set}"
 
     @property
     def done(self) -> int:
@@ -138,14 +140,19 @@ def claim(rebuild: Rebuild, owner: str, now_s: float) -> tuple[Rebuild, int | No
 
 def claim_phase(rebuild: Rebuild, owner: str, now_s: float) -> tuple[Rebuild, bool]:
     """Whether the phase, which one process works on, is this one's."""
-    if rebuild.ended or rebuild.phase in SHARED or not _is_free(rebuild.one, now_s):
+    if rebuild.ended or rebuild.phase in SHARED or not (_is_free(rebuild.one, now_s) or _is(rebuild.one, owner)):
         return rebuild, False
     return replace(rebuild, one=_held(owner, now_s)), True
 
 
-def renew(rebuild: Rebuild, owner: str, positions: Mapping[int, int], now_s: float) -> tuple[Rebuild, bool]:
-    """Tell where the partitions stand that `owner` holds; False when one of its claims is another's now, or all has ended."""
+def renew(
+    rebuild: Rebuild, owner: str, positions: Mapping[int, int], now_s: float, *, alone: bool = False
+) -> tuple[Rebuild, bool]:
+    """Tell where the partitions stand that `owner` holds; False when one of its claims is another's now, or all has ended.
+    `alone`: it does a phase that is not shared."""
     if rebuild.ended or any(not _is(rebuild.parts[number].claim, owner) for number in positions):
+        return rebuild, False
+    if alone and not _is(rebuild.one, owner):
         return rebuild, False
     for number, position in positions.items():
         part = rebuild.parts[number]

@@ -120,6 +120,9 @@ class Database:
                         "application_name": "workflow",
                         "synchronous_commit": "off",  # rows and their position are lost together, and read again
                         "idle_in_transaction_session_timeout": "30s",  # a frozen process must not hold the fence for ever
+                        "tcp_keepalives_idle": "30",  # nor a host that is gone
+                        "tcp_keepalives_interval": "10",
+                        "tcp_keepalives_count": "3",
                         "jit": "off",
                         # Every access is by a key. A plan must not hang on what the planner knows of tables that may be
                         # a thousand times larger than when they were last analysed.

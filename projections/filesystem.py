@@ -133,9 +133,9 @@ class FilesystemStore:
     async def projection_version(self) -> int | None:
         return await self._thread.do(lambda tables: tables.projection_version())
 
-    async def second(self, name: str | None = None) -> Self:
+    async def second(self, name: str | None = None, *, spare: str = "") -> Self:
         name = name or f"second_{secrets.token_hex(4)}"
-        await self._thread.run(self._thread.clear)
+        await self._thread.run(lambda: self._thread.clear(spare))
         return self.opened(name)
 
     def opened(self, name: str) -> Self:
@@ -145,8 +145,7 @@ class FilesystemStore:
         return await self._thread.run(lambda: self._thread.has(file_of(name)))
 
     async def discard(self, name: str) -> None:
-        if await self.has(name):
-            await self._thread.run(lambda: self._thread.remove(file_of(name)))
+        await self._thread.run(lambda: self._thread.discard(file_of(name)))
 
     async def begin_filling(self) -> None: ...
 
@@ -163,6 +162,7 @@ class FilesystemStore:
         name = await second._thread.run(second._thread.name)
         async with self._thread.writers_kept_out() as holder:
             await level(await holder.positions())
+            await second._thread.do(lambda tables: tables.follow(holder.marks))
             await holder.give_way(name)
 
     async def drop_old(self) -> bool:

@@ -28,10 +28,12 @@ class Filling:
     def __init__(self, settings: Settings, second: Tables, reader: Reader, wrote: Wrote) -> None:
         self._settings, self._second, self._reader, self._wrote = settings, second, reader, wrote
         self.folds: dict[int, PartitionFold] = {}
+        self._applied: dict[int, int] = {}
 
     @property
     def events(self) -> int:
-        return sum(fold.position for fold in self.folds.values())
+        """That the second set holds."""
+        return sum(self._applied.values())
 
     def events_of(self, number: int) -> TP:
         return TP(self._settings.topics.events, number)
@@ -43,6 +45,7 @@ class Filling:
         await check_log(self._reader, tp, snapshot.mark, cluster_id)
         partitions = self._settings.workflow_partitions
         clocks = await self._second.clocks(number)
+        self._applied[number] = snapshot.mark.position if snapshot.mark else 0
         self.folds[number] = PartitionFold(number, partitions, cluster_id, snapshot.mark, snapshot.runs, clocks)
 
     async def fold_to(self, number: int, end: int) -> None:
@@ -61,7 +64,9 @@ class Filling:
 
     async def _write(self, fold: PartitionFold, intake: Intake) -> None:
         records = intake.merged(self._settings.workflow_projector_batch_max, BATCH_BYTES_MAX)
-        await self._second.apply(await fold_records(fold, self._second, records))
+        batch = await fold_records(fold, self._second, records)
+        await self._second.apply(batch)
+        self._applied[fold.partition] = batch.mark.position
         await self._wrote()
 
     async def ends(self) -> dict[int, int]:
@@ -99,6 +104,8 @@ class Filling:
                 end = records[-1].offset + 1
                 await self._second.apply_pending(tp.partition, position, end, [row for row in rows if row is not None])
                 position = end
+            if position < ends[tp]:  # what was there has been deleted, or was no command
+                await self._second.apply_pending(tp.partition, position, ends[tp], [])
 
 
 async def _closable(records: AsyncIterator[Sequence[Record]]) -> AsyncGenerator[Sequence[Record], None]:

@@ -278,9 +278,10 @@ class MemoryStore:
     async def projection_version(self) -> int | None:
         return PROJECTION_VERSION
 
-    async def second(self, name: str | None = None) -> Self:
+    async def second(self, name: str | None = None, *, spare: str = "") -> Self:
         second = type(self)()
-        self._seconds = {name or "second": second}
+        spared = {other: its for other, its in self._seconds.items() if spare and other.startswith(spare)}
+        self._seconds = {**spared, name or "second": second}
         return second
 
     def opened(self, name: str) -> Self:
@@ -302,7 +303,11 @@ class MemoryStore:
             return await compare_sets(old, new)
 
     async def swap(self, second: Self, level: Level) -> None:
-        await level({partition: mark.position for partition, mark in self._data.marks.items()})
+        old = self._data.marks
+        await level({partition: mark.position for partition, mark in old.items()})
+        for partition, mark in second._data.marks.items():
+            generation = old[partition].generation + 1 if partition in old else 0
+            second._data.marks[partition] = replace(mark, generation=generation)
         self._data, self._seconds = second._data, {}
 
     async def drop_old(self) -> bool:

@@ -218,9 +218,9 @@ class PostgresStore:
         version: int | None = (await self._db.fetch(SQL["projection"]))[0][0]
         return version
 
-    async def second(self, name: str | None = None) -> Self:
+    async def second(self, name: str | None = None, *, spare: str = "") -> Self:
         name = name or f"second_{secrets.token_hex(4)}"
-        await postgres_admin.empty_second(self._db, name)
+        await postgres_admin.empty_second(self._db, name, spare)
         return self.opened(name)
 
     def opened(self, name: str) -> Self:

@@ -134,7 +134,7 @@ async def audit(db: Database) -> AsyncIterator[Audit]:
         yield SchemaAudit(connection, db.schema)
 
 
-async def empty_second(db: Database, name: str) -> str:
+async def empty_second(db: Database, name: str, spare: str = "") -> str:
     """Make an empty schema for a second set of tables; its name. Raises StoreAway for another user than the owner of the
     first: the new tables would be that user's, and the old owner could do nothing with them."""
     schema = second_schema(db, name)
@@ -142,7 +142,8 @@ async def empty_second(db: Database, name: str) -> str:
         if owner := await connection.fetchval(SQL["other_owner"], db.schema):
             raise StoreAway(reason=f"its tables belong to the user {owner}, who alone may rebuild them")
         for (other,) in await connection.fetch(SETS["sets"], db.schema):
-            await connection.execute(f'drop schema "{other}" cascade')
+            if not (spare and other.startswith(second_schema(db, spare))):
+                await connection.execute(f'drop schema "{other}" cascade')
         await connection.execute(f'create schema "{schema}"')
     return schema
 
@@ -186,8 +187,10 @@ async def swap(db: Database, second: str, level: Level) -> None:
     async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
         await connection.execute(f'drop schema if exists "{old}" cascade')
         await connection.execute(SQL["lock_positions"])
-        await connection.execute(SQL["stay_in_transaction"])
+        await connection.execute(SETS["wait_in_transaction"])
         await level({row[0]: row[1] for row in await connection.fetch(SQL["marks"])})
+        follow = SETS["follow"].replace("old.", f'"{db.schema}".').replace("new.", f'"{second}".')
+        await connection.execute(follow)
         for (statement,) in await connection.fetch(SQL["grants_again"], db.schema, second):
             await connection.execute(statement)
         await connection.execute(f'alter schema "{db.schema}" rename to "{old}"')

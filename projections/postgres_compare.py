@@ -27,7 +27,7 @@ async def compare(db: Database, second: str, level: Level) -> Comparison:
         await both.execute(SQL["stay_in_transaction"])
         async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as writers:
             await writers.execute(SQL["lock_positions"])
-            await writers.execute(SQL["stay_in_transaction"])
+            await writers.execute(SETS["wait_in_transaction"])
             await level({row[0]: row[1] for row in await writers.fetch(SQL["marks"])})
             await both.execute(SQL["marks"])  # from here on it sees both sets as they stand now
         return await _compare(both, db.schema, second)

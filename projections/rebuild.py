@@ -159,7 +159,7 @@ class _Worker:
         self._name = secrets.token_hex(8)
         self._board = store.board()
         self._held: dict[int, Filling] = {}
-        self._gone = False
+        self._gone = self._is_alone = False
         self._second: Tables | None = None
 
     async def run(self) -> Rebuild:
@@ -244,6 +244,14 @@ class _Worker:
     async def _alone(self) -> bool:
         if not await self._change(lambda now, now_s: board.claim_phase(now, self._name, now_s)):
             return False
+        self._is_alone = True
+        try:
+            await self._do_phase()
+        finally:
+            self._is_alone = False
+        return True
+
+    async def _do_phase(self) -> None:
         rebuild = await self._board.read()
         if rebuild is None:
             raise _Gone
@@ -256,11 +264,19 @@ class _Worker:
                 await self._swap(rebuild)
             case _:
                 raise _Gone
-        return True
+
+    async def _still(self, phase: board.Phase) -> None:
+        """Raises _Gone unless this process holds the phase at this moment: one that was frozen may have slept through all."""
+        now = await self._board.read()
+        held = now is not None and now.id == self._id and now.phase == phase and now.one is not None
+        if now is None or now.one is None or not held or now.one.owner != self._name:
+            raise _Gone
 
     async def _prepare(self, rebuild: Rebuild) -> None:
         """An empty second set, and where each partition is to come to be compared with the first."""
-        second = await self._store.second(rebuild.name)
+        made = replace(rebuild, set=secrets.token_hex(4))
+        await self._still("preparing")
+        second = await self._store.second(made.name, spare=f"second_{self._id}")
         try:
             await second.migrate()
             await second.begin_filling()
@@ -272,7 +288,7 @@ class _Worker:
         finally:
             await second.close()
         wanted = [min(stands.get(number) or end, end) for number, end in ends.items()]
-        await self._next(lambda now: board.share(now, "folding", wanted))
+        await self._next(lambda now: board.share(replace(now, set=made.set), "folding", wanted))
 
     async def _stands(self) -> Mapping[int, int]:
         return {number: at for (topic, number), at in (await self._store.positions()).items() if topic == "e"}
@@ -297,11 +313,23 @@ class _Worker:
             async def level(positions: Mapping[int, int]) -> None:
                 await filling.reach(positions)
                 await filling.show_commands()  # those that came meanwhile, so that no position goes back
+                await self._check_level(positions)
+                await self._still("swapping")
 
             await self._store.swap(self._second, level)
             stands = filling.folds
             await self._next(lambda now: _standing(now, {n: fold.position for n, fold in stands.items()}))
         await self._change(lambda now, now_s: (board.end(now, "done", now_s), None))
+
+    async def _check_level(self, positions: Mapping[int, int]) -> None:
+        """Raises StalePosition for a second set that does not stand where the first does, whoever has touched it. A first set
+        that stands beyond the end of its log is another log's, and is not waited for."""
+        assert self._second is not None
+        stands, ends = await self._second.positions(), await self._filling().ends()
+        for number, position in positions.items():
+            wanted, found = min(position, ends.get(number, 0)), stands.get(("e", number), 0)
+            if found < wanted:
+                raise StalePosition(partition=number, found=found, wanted=wanted)
 
     async def _next(self, step: Callable[[Rebuild], Rebuild]) -> None:
         """Go on from a phase that this process still holds."""
@@ -339,7 +367,9 @@ class _Worker:
             await asyncio.sleep(RENEW_S)
             positions = {number: filling.events for number, filling in self._held.items()}
             try:
-                held = await self._change(lambda now, now_s: board.renew(now, self._name, positions, now_s))  # noqa: B023
+                held = await self._change(
+                    lambda now, now_s: board.renew(now, self._name, positions, now_s, alone=self._is_alone)  # noqa: B023
+                )
                 self._gone = not held
                 rebuild = await self._board.read()
             except RebuildCancelled:

@@ -262,6 +262,12 @@ class SqliteTables:
         self._connection.execute("begin immediate")
         return self.marks()
 
+    def follow(self, marks: Mapping[int, Mark]) -> None:
+        """Stand for tables with these marks: a projector that knows those loads these."""
+        with self.transaction("begin immediate"):
+            rows = [(mark.generation + 1, partition) for partition, mark in marks.items()]
+            self._connection.executemany(SQL["raise_generation"], rows)
+
     def let_writers_in(self) -> None:
         self._connection.execute("rollback")
 

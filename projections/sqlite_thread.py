@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from projections import sqlite_tables
 from projections.sqlite_tables import SqliteTables
 from schemas.errors import StoreAway, StoreRefused
+from schemas.store import Mark
 
 POINTER: Final = "current"
 """The file that names the set of tables that serves."""
@@ -95,13 +96,21 @@ class SqliteThread:
             if first:
                 self._point(name)
 
-    def clear(self) -> None:
-        """Remove every set that does not serve."""
-        current = self.name()
-        for file in self.folder.glob("tables-*"):
-            if not file.name.startswith(current):
-                file.unlink()
-        (self.folder / OLD).unlink(missing_ok=True)
+    def clear(self, spare: str = "") -> None:
+        """Remove every set that does not serve, but for names that begin with `spare`."""
+        with self._locked():
+            current = self.name()
+            for file in self.folder.glob("tables-*"):
+                spared = spare and file.name.startswith(f"tables-{spare}")
+                if not (spared or file.name.startswith(current)):
+                    file.unlink()
+            (self.folder / OLD).unlink(missing_ok=True)
+
+    def discard(self, name: str) -> None:
+        """Remove a set, unless it serves."""
+        with self._locked():
+            if self.has(name):
+                self.remove(name)
 
     def has(self, name: str) -> bool:
         """Whether there is such a file and another one serves."""
@@ -123,9 +132,13 @@ class SqliteThread:
         return True
 
     def give_way(self, name: str) -> None:
-        """Let another file serve; the one that did stays, and takes no batch any more."""
+        """Let another file serve; the one that did stays, and takes no batch any more. Raises StoreAway where that file is
+        gone or another process was faster: nothing was changed then."""
         old = self._current()
         with self._locked():
+            serves = (self.folder / POINTER).read_text()
+            if serves != old.file.name or name == serves or not (self.folder / name).exists():
+                raise StoreAway(reason=f"{name} cannot take the place of {old.file.name} in {self.folder} any more")
             self.drop_old()
             (self.folder / OLD).write_text(old.file.name)
             self._point(name)
@@ -155,11 +168,12 @@ class Holder:
 
     def __init__(self, thread: SqliteThread) -> None:
         self._thread = thread
+        self.marks: Mapping[int, Mark] = {}
 
     async def positions(self) -> dict[int, int]:
         """Keep them out; where the events of each partition stand."""
-        marks = await self._thread.do(lambda tables: tables.keep_writers_out())
-        return {partition: mark.position for partition, mark in marks.items()}
+        self.marks = await self._thread.do(lambda tables: tables.keep_writers_out())
+        return {partition: mark.position for partition, mark in self.marks.items()}
 
     async def let_in(self) -> None:
         await self._thread.do(lambda tables: tables.let_writers_in())

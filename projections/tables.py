@@ -55,9 +55,9 @@ class Tables(Store, Protocol):
         """Where the rebuild of these tables is agreed on."""
         ...
 
-    async def second(self, name: str | None = None) -> Self:
+    async def second(self, name: str | None = None, *, spare: str = "") -> Self:
         """An empty second set of tables, of this name or a fresh one; those of earlier rebuilds, and the set that the last
-        one replaced, are thrown away. Close it when done."""
+        one replaced, are thrown away, but for names that begin with `spare`. Close it when done."""
         ...
 
     def opened(self, name: str) -> Self:
@@ -88,7 +88,7 @@ class Tables(Store, Protocol):
         """Let the second set take the place of the first, at once and for every process; the first set stays beside it.
 
         Writers of the first wait from when `level` is called: it brings the second to the same positions, so that no
-        reader sees an older state. Then they write to the second, or meet StalePosition and load from it.
+        reader sees an older state. Then they meet StalePosition and load from it: what they remember is of the first.
         """
         ...
 

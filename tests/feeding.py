@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from projections.fold import PartitionFold
@@ -42,14 +42,14 @@ async def feed(
 
 
 async def everything(store: Tables) -> dict[str, Any]:
-    """All that a store shows, through every method of its port."""
+    """All that a store shows, through every method of its port; but for generations, which every exchange raises."""
     runs = await store.runs(RunFilter(), after=None, limit=10_000)
     ids = [run.view["run_id"] for run in runs]
     partitions = sorted({partition for _, partition in await store.positions()})
     async with store.audit() as audit:
         rows, history, stray = await audit.runs(ids), await audit.history(ids), await audit.stray_history()
         by_partition = {n: sorted([i async for some in audit.run_ids(n) for i in some]) for n in partitions}
-        marks = dict(await audit.marks())
+        marks = {number: replace(mark, generation=0) for number, mark in (await audit.marks()).items()}
     return {
         "positions": await store.positions(),
         "marks": marks,

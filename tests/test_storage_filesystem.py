@@ -12,7 +12,7 @@ import pytest
 from projections import sqlite_tables
 from projections.filesystem import FilesystemStore
 from projections.sqlite_tables import SqliteTables
-from schemas.errors import OtherProjection, StoreAway, StoreRefused
+from schemas.errors import OtherProjection, StalePosition, StoreAway, StoreRefused
 from tests.contract.cases import whole_log
 from tests.contract.store_past import PastContract
 from tests.contract.store_reads import ReadContract
@@ -167,7 +167,10 @@ async def test_a_replaced_file_takes_nothing_more(store: FilesystemStore) -> Non
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         slow.apply(batch)
     slow.close()
-    await store.apply(batch)
+    with pytest.raises(StalePosition):
+        await store.apply(batch)
+    await feed(store, log)
+    assert (await store.positions())["e", 0] == len(log.records[0])
 
 
 async def test_a_rebuild_leaves_two_files(store: FilesystemStore) -> None:

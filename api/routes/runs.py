@@ -76,13 +76,12 @@ async def list_runs(
         "as_of": at_ms,
     }
     most = page_limit(limit, settings.workflow_page_items_max)
-    last = cursors.decode(cursor, bound, (str, str)) if cursor is not None else None
+    last = cursors.decode_key(cursor, bound) if cursor is not None else None
     await reach_tables(api, of_tables(wanted_position(min_position, settings.workflow_partitions)), wait)
     position = await api.deps.store.positions()
 
     async def rows(after: StoredRun | None, count: int) -> Sequence[StoredRun]:
-        key = (str(last[0]), str(last[1])) if last else None
-        key = _key(after) if after else key
+        key = _key(after) if after else last
         if at_ms is not None:
             return await api.deps.store.runs_then(where, at_ms, after=key, limit=count)
         return await api.deps.store.runs(where, after=key, limit=count)

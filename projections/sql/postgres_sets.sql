@@ -33,6 +33,15 @@ create table if not exists unbuilt (make text not null)
 -- name: put_unbuilt
 insert into unbuilt (make) values ($1)
 
+-- While projectors wait: a process that is frozen or cut off must not hold them up for ever.
+-- name: wait_in_transaction
+set local idle_in_transaction_session_timeout = '60s'
+
+-- The new tables stand for the old ones: a projector that knows those meets the fence, and loads these.
+-- name: follow
+update new.positions as n set generation = o.generation + 1
+from old.positions as o where o.topic = n.topic and o.partition = n.partition
+
 -- name: has
 select to_regnamespace($1) is not null
 

@@ -14,6 +14,9 @@ insert into positions (topic, partition, position, projection) values (?, ?, 0, 
 update positions set position = ?, epoch = ?, digest = ?, cluster_id = ?, generation = ?
 where topic = 'e' and partition = ? and position = ? and generation = ? and projection = {projection}
 
+-- name: raise_generation
+update positions set generation = ? where topic = 'e' and partition = ?
+
 -- name: advance_commands
 update positions set position = ?
 where topic = 't' and partition = ? and position = ? and projection = {projection}

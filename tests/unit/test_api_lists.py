@@ -154,3 +154,10 @@ def test_a_cursor_that_no_store_could_be_asked_with(after: list[str | int]) -> N
     bound = {"list": "runs"}
     with pytest.raises(CursorRefused):
         cursors.decode(cursors.encode(bound, after), bound, tuple(map(type, after)))
+
+
+async def test_a_cursor_with_a_time_that_is_none(client: httpx.AsyncClient) -> None:
+    """Made up with the right filters: refused before the store is asked."""
+    bound = dict.fromkeys(("workflow_id", "status", "created_after", "created_before", "as_of"))
+    made_up = cursors.encode({"list": "runs", **bound}, ["x", "r1"])
+    problem(await client.get("/api/v1/runs", params={"cursor": made_up}), 400, "cursor_refused")

@@ -1,0 +1,170 @@
+"""Rebuilds whose processes are frozen, are overtaken, or are cancelled at the worst moment: the tables that serve stay whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projections import rebuild as rebuilding
+from projections.board import Rebuild
+from projections.filesystem import FilesystemStore
+from projections.postgres import PostgresStore
+from projections.progress import Progress
+from projections.rebuild import cancel, rebuild, request, work
+from projections.tables import Level, Tables
+from schemas.errors import StalePosition, WorkflowError
+from schemas.ports import TP
+from schemas.settings import Settings
+from tests.fake_log import FakeTopics
+from tests.feeding import everything, feed, fold_batch
+from tests.histories import Log, random_log
+
+Pair = tuple[Tables, Tables]
+
+
+@pytest.fixture(params=["filesystem", "postgres"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path, postgres_dsn: str) -> AsyncIterator[Pair]:
+    """The stores of two processes on the same tables."""
+    stores: list[Tables] = [
+        FilesystemStore(tmp_path / "store") if request.param == "filesystem" else PostgresStore(postgres_dsn)
+        for _ in range(2)
+    ]
+    await stores[0].migrate()
+    yield stores[0], stores[1]
+    for store in stores:
+        await store.close()
+
+
+def ignore(_progress: Progress) -> None:
+    """Nobody watches."""
+
+
+async def filled(store: Tables, seed: int = 21) -> tuple[Settings, FakeTopics, dict[str, Any]]:
+    log = random_log(seed, runs=10)
+    settings = Settings(workflow_partitions=log.partitions, workflow_projector_batch_max=40)
+    for partition in range(log.partitions):
+        await feed(store, log, partition=partition)
+    return settings, FakeTopics(settings, log), await everything(store)
+
+
+async def lapse(store: Tables) -> None:
+    """Whoever does the phase was frozen for longer than a lease."""
+
+    def write(old: Rebuild | None, now_s: float) -> tuple[Rebuild | None, None]:
+        assert old is not None
+        assert old.one is not None
+        return replace(old, one=replace(old.one, until_s=now_s - 1)), None
+
+    await store.board().change(write)
+
+
+async def test_cancelled_in_the_middle_of_the_exchange(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rebuild ends as cancelled, or was faster; the tables that serve are whole either way."""
+    store, other = pair
+    settings, topics, before = await filled(store)
+    exchange = store.swap
+
+    async def swap(second: Tables, level: Level) -> None:
+        async def then_cancel(positions: Mapping[int, int]) -> None:
+            await level(positions)
+            if isinstance(other, FilesystemStore):  # PostgreSQL's lock would have it wait for the exchange
+                assert await cancel(other) is not None
+
+        await exchange(second, then_cancel)
+
+    monkeypatch.setattr(store, "swap", swap)
+    with contextlib.suppress(WorkflowError):
+        await work(settings, store, topics, ignore, (await request(store, "me")).id)
+    assert await everything(other) == before
+
+
+async def test_a_process_that_slept_through_the_exchange(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It wakes up when another one has exchanged the tables: it changes nothing more, and the old set is the old one."""
+    store, other = pair
+    settings, topics, before = await filled(store)
+    exchange, begun = store.swap, await request(store, "me")
+
+    async def swap(second: Tables, level: Level) -> None:
+        await lapse(other)
+        assert (await work(settings, other, topics, ignore, begun.id)).phase == "done"
+        await exchange(second, level)
+
+    monkeypatch.setattr(store, "swap", swap)
+    assert (await work(settings, store, topics, ignore, begun.id)).phase == "done"
+    assert await everything(other) == before
+    assert await other.drop_old()
+    assert await everything(other) == before
+
+
+async def test_a_process_that_slept_while_it_prepared(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own empty set is another one than that which the others have filled."""
+    store, other = pair
+    settings, topics, before = await filled(store)
+    begun, frozen, woken = await request(store, "me"), asyncio.Event(), asyncio.Event()
+    prepare, look = store.second, other.compare
+
+    async def second(name: str | None = None, *, spare: str = "") -> Tables:
+        frozen.set()
+        await woken.wait()
+        return await prepare(name, spare=spare)
+
+    async def compare(second: Tables, level: Level) -> Any:
+        woken.set()
+        await asyncio.sleep(0.5)
+        return await look(second, level)
+
+    monkeypatch.setattr(rebuilding, "RENEW_S", 1e9)
+    monkeypatch.setattr(store, "second", second)
+    monkeypatch.setattr(other, "compare", compare)
+    sleeper = asyncio.ensure_future(work(settings, store, topics, ignore, begun.id))
+    await frozen.wait()
+    await lapse(other)
+    done = await work(settings, other, topics, ignore, begun.id)
+    assert done.report is not None
+    assert (done.phase, done.report.equal, done.report.missing) == ("done", len(before["rows"]), 0)
+    assert (await sleeper).phase == "done"
+    assert await everything(other) == before
+
+
+async def test_what_a_projector_remembers_does_not_outlive_the_exchange(pair: Pair) -> None:
+    """It loads the new tables, also where they stand at the very same position."""
+    store, _ = pair
+    log = Log(1, 5)
+    epoch = log.take(0)
+    story = log.story(0)
+    values = story.whole(epoch)
+    for value in values[:2]:
+        log.append(0, value)
+    settings = Settings(workflow_partitions=1)
+    memory = await feed(store, log)
+    await rebuild(settings, store, FakeTopics(settings, log), ignore)
+    rest = [log.append(0, value) for value in values[2:4]]
+    with pytest.raises(StalePosition):
+        await store.apply(await fold_batch(memory, store, rest))
+    await feed(store, log)
+    assert (await store.positions())["e", 0] == len(log.records[0])
+
+
+async def test_commands_that_were_deleted_count(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The topic of commands keeps a week: the new tables stand where the old ones did all the same."""
+    store, _ = pair
+    log = random_log(29, partitions=1, runs=5)
+    settings = Settings(workflow_partitions=1)
+    topics = FakeTopics(settings, log)
+    await feed(store, log)
+    await store.apply_pending(0, 0, 7, [])
+    trigger, ends = TP(settings.topics.trigger, 0), topics.end_offsets
+    topics.begins[trigger] = 7
+
+    async def end_offsets(tps: Iterable[TP]) -> dict[TP, int]:
+        return {tp: 7 if tp == trigger else end for tp, end in (await ends(tps)).items()}
+
+    monkeypatch.setattr(topics, "end_offsets", end_offsets)
+    await rebuild(settings, store, topics, ignore)
+    assert (await store.positions())["t", 0] == 7
