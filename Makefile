@@ -39,7 +39,7 @@ run: setup
 	@$(BIN)/workflow up --port 8001 --echo-port 8002 $(ARGS)
 
 tests: setup
-	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-fail-under=$(COVERAGE_MIN) $(ARGS)
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --cov --cov-fail-under=$(COVERAGE_MIN) $(ARGS)
 
 faults: setup
 	@$(BIN)/python -m tests.harness --runs 2000 --faults 30 --json faults.json $(ARGS)

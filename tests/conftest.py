@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -25,13 +24,6 @@ SERVERLESS = {"unit", "property", "simulation"}
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("ours")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, and those that need no server last: whoever runs files side by side is done when the last
-    one is, and that had better be a short one."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: (bool(SERVERLESS & set(item.path.parts)), -slow[item.path]))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -148,6 +148,7 @@ def test_a_key_made_at_one_process_is_known_and_revoked_at_the_other(
     shown = {name: value for name, value in made.items() if name not in ("token", "position")}
     assert shown in other.get("/api/v1/keys").json()["items"]
     revoked = other.delete(f"/api/v1/keys/{made['id']}").json()
+    assert revoked.pop("position").startswith("k0.")
     assert revoked["revoked_at"] is not None
     assert revoked in api.get("/api/v1/keys").json()["items"]
     wait_for(platform, made["token"], status=401)
