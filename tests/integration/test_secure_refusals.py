@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,16 @@ from tests.commands import start
 from tests.fleet import Member
 from tests.secured import SecureKafka, SecurePostgres, secure_postgres
 
-pytestmark = pytest.mark.slow
+# asyncpg leaves the socket of a TLS upgrade that was refused to the garbage collector, which complains when it comes by.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """It comes by within the test."""
+    yield
+    gc.collect()
+
 
 WRONG = "wrong-5ecret"
 WITHIN_S = 60
