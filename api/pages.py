@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
+from api import cursors
+from api.cursors import Bound
+
 PAGE_BYTES_MAX: Final = 8 * 1024 * 1024
 """A page ends early when its items come to more: the cursor leads on."""
 ROWS_AT_ONCE: Final = 100
 """Rows asked of the store in one query, whatever the page's limit."""
 Row = TypeVar("Row")
+
+
+def cut(
+    found: Sequence[Row], most: int, bound: Bound, key: Callable[[Row], list[str | int]]
+) -> tuple[Sequence[Row], str | None]:
+    """The first `most` of rows, of which one more was asked for, and the cursor that leads on where there is one more."""
+    page = found[:most]
+    return page, cursors.encode(bound, key(page[-1])) if len(found) > most else None
 
 
 async def page_of(

@@ -17,12 +17,11 @@ from api.body import Bodies
 from api.errors import FieldError, ParameterInvalid, PositionNotReached
 from api.metrics import MetricsPage
 from api.ports import Deps
-from api.reads import Waiting, wait_s, wanted_position
+from api.reads import Waiting, of_tables, wait_s, wanted_position
 from api.recent import RecentStarts
 from api.scopes import scope_of
 from api.traffic import Traffic
 from schemas.keys import ApiKey, Scope
-from schemas.position import Position
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 _REPEATABLE: Final = frozenset({"type"})
@@ -152,9 +151,11 @@ def refuse_unknown(request: Request, known: frozenset[str]) -> None:
         raise ParameterInvalid(*errors)
 
 
-async def reach_tables(api: Api, wanted: Position, wait: str | None = None) -> None:
-    """Wait until the read tables hold all below `wanted`, if anything is wanted of them, no longer than `wait` says."""
-    longest_s = wait_s(wait, api.deps.settings.workflow_position_wait_s)
+async def reach_tables(api: Api, min_position: str | None, wait: str | None) -> None:
+    """Wait until the read tables hold what `min_position` wants of them, no longer than `wait` says. Raises PositionNotReached."""
+    settings = api.deps.settings
+    wanted = of_tables(wanted_position(min_position, settings.workflow_partitions))
+    longest_s = wait_s(wait, settings.workflow_position_wait_s)
     if wanted:
         await api.waiting.reach(wanted, longest_s)
 

@@ -13,6 +13,7 @@ from api import cursors
 from api.bodies import KeyChangeBody, KeyPage, NewKeyBody
 from api.errors import BodyInvalid, FieldError, KeyOutcomeUnknown, KeysOff
 from api.openapi import body_of, problems
+from api.pages import cut
 from api.ports import ApiKeys
 from api.reads import page_headers, page_limit
 from api.responses import Json
@@ -74,13 +75,12 @@ async def list_keys(
 ) -> Json:
     """All API keys by name, revoked ones too."""
     keys = _keys(api)
-    most = page_limit(limit, api.deps.settings.workflow_page_items_max)
-    after = cursors.decode(cursor, {"list": "keys"}, (str, str, str)) if cursor is not None else ("", "", "")
+    most, bound = page_limit(limit, api.deps.settings.workflow_page_items_max), {"list": "keys"}
+    after = cursors.decode(cursor, bound, (str, str, str)) if cursor is not None else ("", "", "")
     await reach_topic(api, "k", keys, min_position, wait)
     await keys.level()
-    page = [key for key in keys.all() if _place(key) > tuple(after)][: most + 1]
-    more, page = len(page) > most, page[:most]
-    following = cursors.encode({"list": "keys"}, list(_place(page[-1]))) if more else None
+    found = [key for key in keys.all() if _place(key) > tuple(after)]
+    page, following = cut(found, most, bound, lambda key: [*_place(key)])
     items = [key.shown() for key in page]
     headers = page_headers(request, {("k", 0): keys.position}, following)
     return Json({"items": items, "next_cursor": following}, headers=headers)

@@ -12,8 +12,9 @@ from api import cursors
 from api.bodies import ProjectionBody, ProjectionList, QuarantinePage, RebuildBody
 from api.errors import NoRebuild, NoSharedTables, ProjectionUnknown
 from api.openapi import problems
+from api.pages import cut
 from api.ports import SharedProjection
-from api.reads import of_tables, page_headers, page_limit, wanted_position
+from api.reads import page_headers, page_limit
 from api.responses import Json
 from api.routing import Api, Caller, Cursor, Limit, MinPosition, Shared, StrictRoute, Wait, reach_tables
 
@@ -67,11 +68,10 @@ async def quarantine(
     _known(name)
     most, bound = page_limit(limit, api.deps.settings.workflow_page_items_max), {"list": "quarantine", "name": name}
     after = str(cursors.decode(cursor, bound, (str,))[0]) if cursor is not None else ""
-    await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)), wait)
+    await reach_tables(api, min_position, wait)
     position = await api.deps.store.positions()
     found = await api.deps.store.set_aside(after, limit=most + 1)
-    page = found[:most]
-    following = cursors.encode(bound, [page[-1].run_id]) if len(found) > most else None
+    page, following = cut(found, most, bound, lambda each: [each.run_id])
     body = {"items": [each._asdict() for each in page], "next_cursor": following}
     return Json(body, headers=page_headers(request, position, following))
 

@@ -15,9 +15,9 @@ from api.bodies import CountsBody, EventPage, ProofBody, RunBody, RunPage
 from api.openapi import problems
 from api.pages import page_of
 from api.past import moment_of, run_then
-from api.reads import instant, not_modified, of_tables, page_headers, page_limit, past_ms, wanted_position
+from api.reads import instant, not_modified, page_headers, page_limit, past_ms
 from api.responses import Json
-from api.routing import AsOf, Cursor, Limit, MinPosition, Shared, StrictRoute, Wait, reach_tables
+from api.routing import Api, AsOf, Cursor, Limit, MinPosition, Shared, StrictRoute, Wait, reach_tables
 from schemas import position as positions
 from schemas.errors import RunUnknown
 from schemas.events import time_text
@@ -77,7 +77,7 @@ async def list_runs(
     }
     most = page_limit(limit, settings.workflow_page_items_max)
     last = cursors.decode_key(cursor, bound) if cursor is not None else None
-    await reach_tables(api, of_tables(wanted_position(min_position, settings.workflow_partitions)), wait)
+    await reach_tables(api, min_position, wait)
     position = await api.deps.store.positions()
 
     async def rows(after: StoredRun | None, count: int) -> Sequence[StoredRun]:
@@ -108,7 +108,7 @@ async def count_runs(
     millions."""
     at_ms = past_ms(as_of, "as_of", api.deps.clock())
     after, before = instant(created_after, "created_after"), instant(created_before, "created_before")
-    await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)), wait)
+    await reach_tables(api, min_position, wait)
     position = await api.deps.store.positions()
     found = await api.deps.store.counts(RunFilter(workflow_id, None, after, before), at_ms)
     counts: dict[str, int] = {status: found.get(status, 0) for status in STATUSES}
@@ -135,10 +135,8 @@ async def get_run(
     With `at`, as it was: at a time by the log's clock, or after its event of that number.
     """
     moment = moment_of(at, api.deps.clock())
-    await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)), wait)
-    stored = await api.deps.store.run(run_id)
-    if stored is None:
-        raise RunUnknown(run_id=run_id)
+    await reach_tables(api, min_position, wait)
+    stored = await _known(api, run_id)
     if moment is not None:
         stored = await run_then(api.deps.store, stored, moment)
     etag = f'"{stored.view["seq"]}"'
@@ -172,10 +170,8 @@ async def list_events(
     bound = {"list": "events", "run_id": run_id, "order": order, "type": types or None, "before_seq": before_seq}
     most = page_limit(limit, settings.workflow_page_items_max)
     last = int(cursors.decode(cursor, bound, (int,))[0]) if cursor is not None else None
-    await reach_tables(api, of_tables(wanted_position(min_position, settings.workflow_partitions)), wait)
-    stored = await api.deps.store.run(run_id)
-    if stored is None:
-        raise RunUnknown(run_id=run_id)
+    await reach_tables(api, min_position, wait)
+    stored = await _known(api, run_id)
 
     async def rows(after: HistoryRow | None, count: int) -> Sequence[HistoryRow]:
         seq = after.seq if after else last
@@ -215,11 +211,11 @@ async def prove_run(
     bound = {"list": "proof", "run_id": run_id}
     most = page_limit(limit, settings.workflow_page_items_max)
     last = int(cursors.decode(cursor, bound, (int,))[0]) if cursor is not None else None
-    await reach_tables(api, of_tables(wanted_position(min_position, settings.workflow_partitions)), wait)
-    stored = await api.deps.store.run(run_id)
-    partition = stored.place[1] if stored is not None else 0
+    await reach_tables(api, min_position, wait)
+    stored = await _known(api, run_id)
+    partition = stored.place[1]
     head = (await api.deps.store.tips(partition, [run_id]))[1].get(run_id)
-    if stored is None or head is None:
+    if head is None:
         raise RunUnknown(run_id=run_id)
 
     async def rows(after: HistoryRow | None, count: int) -> Sequence[HistoryRow]:
@@ -239,6 +235,14 @@ async def prove_run(
         "next_cursor": following,
     }
     return Json(body, headers=page_headers(request, {stored.place: stored.offset}, following))
+
+
+async def _known(api: Api, run_id: str) -> StoredRun:
+    """The run, or the command that is to become one. Raises RunUnknown."""
+    stored = await api.deps.store.run(run_id)
+    if stored is None:
+        raise RunUnknown(run_id=run_id)
+    return stored
 
 
 def _proven(row: HistoryRow) -> bytes:

@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from api.openapi import problems
 from api.ports import Owners
-from api.reads import of_tables, wanted_position
 from api.responses import Json
 from api.routes.runs import RunId
 from api.routing import Api, MinPosition, Shared, StrictRoute, reach_tables
@@ -37,7 +36,7 @@ async def get_why(api: Shared, run_id: RunId, min_position: MinPosition = None) 
 
     A broker that does not answer leaves `worker.state` at `unknown`; the reason is given all the same.
     """
-    await reach_tables(api, of_tables(wanted_position(min_position, api.deps.settings.workflow_partitions)))
+    await reach_tables(api, min_position, None)
     await api.deps.owners.look()  # before the tables, so that tables which are level are seen to be
     standing, waiting = await _found(api, run_id)
     if standing is not None:

@@ -12,6 +12,7 @@ from api.bodies import WorkflowBody, WorkflowPage
 from api.definitions import read_definition
 from api.errors import FieldError, ParameterInvalid, WorkflowNotThen
 from api.openapi import body_of, problems
+from api.pages import cut
 from api.reads import page_headers, page_limit, past_ms
 from api.responses import Json
 from api.routes.trigger import find_definition
@@ -80,13 +81,11 @@ async def list_workflows(
     wait: Wait = None,
 ) -> Json:
     """All workflows by id, each in its newest version."""
-    settings = api.deps.settings
-    most = page_limit(limit, settings.workflow_page_items_max)
-    after = str(cursors.decode(cursor, {"list": "workflows"}, (str,))[0]) if cursor is not None else ""
+    most, bound = page_limit(limit, api.deps.settings.workflow_page_items_max), {"list": "workflows"}
+    after = str(cursors.decode(cursor, bound, (str,))[0]) if cursor is not None else ""
     await reach_topic(api, "d", api.deps.catalog, min_position, wait)
-    page = [defined for defined in api.deps.catalog.newest() if defined.id > after][: most + 1]
-    more, page = len(page) > most, page[:most]
-    following = cursors.encode({"list": "workflows"}, [page[-1].id]) if more else None
+    found = [defined for defined in api.deps.catalog.newest() if defined.id > after]
+    page, following = cut(found, most, bound, lambda defined: [defined.id])
     items = [_shown(api, defined) for defined in page]
     return Json({"items": items, "next_cursor": following}, headers=page_headers(request, _position(api), following))
 
