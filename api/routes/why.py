@@ -11,7 +11,7 @@ from api.openapi import problems
 from api.ports import Owners
 from api.responses import Json
 from api.routes.runs import RunId
-from api.routing import Api, MinPosition, Shared, StrictRoute, reach_tables
+from api.routing import Api, MinPosition, Shared, StrictRoute, Wait, reach_tables
 from api.why_body import WhyBody
 from schemas import position as positions
 from schemas.errors import RunUnknown
@@ -31,12 +31,12 @@ router = APIRouter(route_class=StrictRoute, tags=["runs"])
     response_model=WhyBody,
     responses=problems(400, 404, 431, 503),
 )
-async def get_why(api: Shared, run_id: RunId, min_position: MinPosition = None) -> Response:
+async def get_why(api: Shared, run_id: RunId, min_position: MinPosition = None, wait: Wait = None) -> Response:
     """The one reason why a run is where it is: what it waits for, since when and until when, and who should act.
 
     A broker that does not answer leaves `worker.state` at `unknown`; the reason is given all the same.
     """
-    await reach_tables(api, min_position, None)
+    await reach_tables(api, min_position, wait)
     await api.deps.owners.look()  # before the tables, so that tables which are level are seen to be
     standing, waiting = await _found(api, run_id)
     if standing is not None:

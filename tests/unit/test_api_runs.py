@@ -72,7 +72,10 @@ async def test_an_accepted_start_is_never_a_404_for_its_caller(world: World, cli
     assert body["position"] == started["position"]
 
 
-READS = (f"{RUNS}/r1", f"{RUNS}/r1/events", RUNS, "/api/v1/projections/runs/quarantine")
+READS = (
+    *(f"{RUNS}/r1{suffix}" for suffix in ("", "/events", "/proof", "/why")),
+    *(RUNS, "/api/v1/run-counts", "/api/v1/projections/runs/quarantine"),
+)
 
 
 async def test_a_wait_is_bounded(world: World, client: httpx.AsyncClient) -> None:
