@@ -15,18 +15,17 @@ import uvloop
 from ops import checks, config, tables
 from ops.client import CommandFailed, Exit
 from ops.options import data_option, home_option
-from projections.compare import Difference
+from projections.compare import DIFFERENCES_MAX, Difference
+from projections.overview import events_behind
 from projections.progress import Progress
 from projections.rebuild import RebuildCancelled, RebuildFailed, RebuildOfAnother
 from projections.stores import open_store
 from projections.tables import Tables
 from projections.verify import verify as verify_tables
 from schemas.errors import BadSetting, BrokerAway, LogMismatch, StoreAway
-from schemas.ports import TP
 from schemas.settings import Settings
 from streams.kafka import LogReader
 
-DIFFERENCES_MAX: Final = 20
 PROGRESS_EVERY_S: Final = 2.0
 
 T = TypeVar("T")
@@ -97,15 +96,8 @@ async def _verify(settings: Settings, store: Tables, reader: LogReader) -> Repor
     return {
         "differences": [each._asdict() for each in found],
         "events": say.last.events,
-        "behind": await _events_behind(settings, store, reader),
+        "behind": await events_behind(settings, store, reader),
     }
-
-
-async def _events_behind(settings: Settings, store: Tables, reader: LogReader) -> int:
-    """Events of the log that the tables do not hold yet."""
-    tps = [TP(settings.topics.events, number) for number in range(settings.workflow_partitions)]
-    ends, stands = await reader.end_offsets(tps), await store.positions()
-    return sum(max(0, end - stands.get(("e", tp.partition), 0)) for tp, end in ends.items())
 
 
 class _Progress:

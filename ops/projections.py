@@ -90,18 +90,13 @@ async def _rebuild(settings: Settings, store: Tables, reader: LogReader, paralle
 
 
 def _report(done: Rebuilt) -> Report:
-    compared = done.compared
     return {
         "id": done.id,
         "events": done.events,
         "seconds": round(done.seconds, 3),
         "folded": done.folded,
         "folded_s": round(done.folded_s, 3),
-        "equal": compared.equal,
-        "differing": compared.differing,
-        "missing": compared.missing,
-        "extra": compared.extra,
-        "differences": [each._asdict() for each in compared.differences],
+        **done.compared.told(),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from projections.rows import CHAIN, REFUSES, SHOWN
@@ -112,6 +112,10 @@ class Comparison:
     def of(cls, saved: Mapping[str, Any]) -> Self:
         """From its JSON."""
         return cls(**{**saved, "differences": tuple(Difference(*each) for each in saved["differences"])})
+
+    def told(self) -> dict[str, Any]:
+        """As people and JSON are told of it."""
+        return {**asdict(self), "differences": [each._asdict() for each in self.differences]}
 
 
 async def compare_sets(old: Audit, new: Audit) -> Comparison:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,8 +38,6 @@ class SharedProjection:
 async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[str, Any]:
     """{name, version, code_version, state, behind, quarantined, rebuild}; `behind`: events of the log that the tables do not
     hold; `quarantined`: runs that are set aside; `state`: "live", "rebuilding", or "other version" where the tables are not those of this program."""
-    tps = [TP(settings.topics.events, number) for number in range(settings.workflow_partitions)]
-    ends, stands = await reader.end_offsets(tps), await store.positions()
     last, version = await store.board().read(), await store.projection_version()
     running = last is not None and not last.ended
     return {
@@ -49,9 +46,16 @@ async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[st
         "code_version": PROJECTION_VERSION,
         "state": "rebuilding" if running else "live" if version in (None, PROJECTION_VERSION) else "other version",
         "quarantined": await store.count_set_aside(),
-        "behind": sum(max(0, end - stands.get(("e", tp.partition), 0)) for tp, end in ends.items()),
+        "behind": await events_behind(settings, store, reader),
         "rebuild": None if last is None else rebuild_view(last),
     }
+
+
+async def events_behind(settings: Settings, store: Tables, reader: Reader) -> int:
+    """Events of the log that the tables do not hold yet."""
+    tps = [TP(settings.topics.events, number) for number in range(settings.workflow_partitions)]
+    ends, stands = await reader.end_offsets(tps), await store.positions()
+    return sum(max(0, end - stands.get(("e", tp.partition), 0)) for tp, end in ends.items())
 
 
 def rebuild_view(one: Rebuild, now_s: float | None = None) -> dict[str, Any]:
@@ -73,14 +77,9 @@ def rebuild_view(one: Rebuild, now_s: float | None = None) -> dict[str, Any]:
         "events_per_s": round(progress.events_per_s),
         "eta_s": _rounded(progress.eta_s) if one.phase == "folding" else None,
         "workers": len(owners),
-        "report": None if one.report is None else _report(one),
+        "report": None if one.report is None else one.report.told(),
         "error": one.error,
     }
-
-
-def _report(one: Rebuild) -> dict[str, Any]:
-    assert one.report is not None
-    return {**asdict(one.report), "differences": [each._asdict() for each in one.report.differences]}
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from projections.checks import check_log
 from projections.compare import (
+    RUNS_AT_ONCE,
     Difference,
     Trace,
     difference,
@@ -28,7 +29,6 @@ from schemas.ports import TP, Reader, Record
 from schemas.settings import Settings
 from schemas.store import HistoryRow, Mark, RunRow, Tip
 
-RUNS_AT_ONCE: Final = 500
 ENDED: Final = Tip(0, "", True)
 
 
