@@ -10,8 +10,8 @@ from typing import Final
 from api.errors import RunNotThen
 from api.reads import past_ms
 from projections.fold import Retelling
-from projections.past import as_it_was_asked
-from projections.rows import columns, instant_us, stored_run
+from projections.past import as_it_was_asked, retold
+from projections.rows import instant_us
 from schemas.events import time_text
 from schemas.store import HistoryRow, ReadStore, StoredRun
 
@@ -50,7 +50,7 @@ async def run_then(store: ReadStore, stored: StoredRun, moment: Moment) -> Store
     if retelling.run.seq == view["seq"]:
         return stored
     if retelling.run.seq:
-        return stored_run(*columns(retelling.row()))
+        return retold(retelling)
     if moment.at_ms is not None and instant_us(view["created_at"]) > moment.at_ms * 1000:
         at, since = time_text(moment.at_ms / 1000), view["created_at"]
         raise RunNotThen(run_id=view["run_id"], reason=f"it was asked for at {since}, after {at}.")

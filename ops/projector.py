@@ -70,7 +70,7 @@ def _tell_end(beside: asyncio.Task[None]) -> None:
 
 def _waiting(rebuilding: Rebuilding, stop: asyncio.Event) -> ReadyReport:
     status = "draining" if stop.is_set() else "starting"
-    return ReadyReport(False, status, {"projection": Component("degraded", rebuilding.waits or "")})
+    return ReadyReport(False, status, {"projection": Component("degraded", rebuilding.waits)})
 
 
 async def _project(settings: Settings, store: Tables, reader: LogReader, stop: asyncio.Event) -> int:

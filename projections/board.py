@@ -69,8 +69,7 @@ class Rebuild:
 
     def is_worked_on(self, now_s: float) -> bool:
         """Whether somebody holds a part of it."""
-        claims = [self.one, *(part.claim for part in self.parts)]
-        return any(claim is not None and claim.until_s >= now_s for claim in claims)
+        return not all(_is_free(held, now_s) for held in (self.one, *(part.claim for part in self.parts)))
 
     @property
     def ended(self) -> bool:
@@ -145,6 +144,11 @@ def claim_phase(rebuild: Rebuild, owner: str, now_s: float) -> tuple[Rebuild, bo
     return replace(rebuild, one=_held(owner, now_s)), True
 
 
+def holds(rebuild: Rebuild, owner: str) -> bool:
+    """Whether the owner does the phase, which is one process's."""
+    return not rebuild.ended and _is(rebuild.one, owner)
+
+
 def renew(
     rebuild: Rebuild, owner: str, positions: Mapping[int, int], now_s: float, *, alone: bool = False
 ) -> tuple[Rebuild, bool]:
@@ -157,7 +161,7 @@ def renew(
     for number, position in positions.items():
         part = rebuild.parts[number]
         rebuild = _with(rebuild, number, replace(part, position=position, claim=_held(owner, now_s)))
-    if rebuild.one is not None and rebuild.one.owner == owner:
+    if _is(rebuild.one, owner):
         rebuild = replace(rebuild, one=_held(owner, now_s))
     return rebuild, True
 
@@ -196,11 +200,8 @@ def end(rebuild: Rebuild, phase: Phase, now_s: float, error: str | None = None) 
     """It is over, unless it was before."""
     if rebuild.ended:
         return rebuild
-    return replace(leave_all(rebuild), phase=phase, ended_s=now_s, error=error)
-
-
-def leave_all(rebuild: Rebuild) -> Rebuild:
-    return replace(rebuild, one=None, parts=tuple(replace(part, claim=None) for part in rebuild.parts))
+    parts = tuple(replace(part, claim=None) for part in rebuild.parts)
+    return replace(rebuild, one=None, parts=parts, phase=phase, ended_s=now_s, error=error)
 
 
 def _with(rebuild: Rebuild, number: int, part: Part) -> Rebuild:

@@ -19,19 +19,16 @@ _QUERIES: Final = {
 
 def list_query(where: RunFilter, after: tuple[str, str] | None, limit: int) -> tuple[str, tuple[int | str, ...]]:
     """The query's name and its arguments: above, below, last key, limit, then workflow and status where given."""
-    above, below = _bounds(where)
-    last = (BIGINT_MAX, _LAST_ID) if after is None else (instant_us(after[0]), after[1])
     filters = [value for value in (where.workflow_id, where.status) if value is not None]
     name = _QUERIES[where.workflow_id is not None, where.status is not None]
-    return name, (above, below, *last, limit, *filters)
+    return name, (*_bounds(where), *_last(after), limit, *filters)
 
 
 def list_then_query(
     where: RunFilter, at_ms: int, after: tuple[str, str] | None, limit: int
 ) -> tuple[str, tuple[int | str | None, ...]]:
     """The same for a moment of the past: that moment first, the status of then or null behind the limit."""
-    last = (BIGINT_MAX, _LAST_ID) if after is None else (instant_us(after[0]), after[1])
-    args = (at_ms, *_bounds(where), *last, limit, where.status)
+    args = (at_ms, *_bounds(where), *_last(after), limit, where.status)
     return ("list_then", args) if where.workflow_id is None else ("list_then_by_workflow", (*args, where.workflow_id))
 
 
@@ -44,6 +41,10 @@ def counts_query(where: RunFilter, at_ms: int | None) -> tuple[str, tuple[int | 
 def _bounds(where: RunFilter) -> tuple[int, int]:
     above = -BIGINT_MAX if where.created_after is None else instant_us(where.created_after)
     return above, BIGINT_MAX if where.created_before is None else instant_us(where.created_before)
+
+
+def _last(after: tuple[str, str] | None) -> tuple[int, str]:
+    return (BIGINT_MAX, _LAST_ID) if after is None else (instant_us(after[0]), after[1])
 
 
 def seq_bounds(after_seq: int | None, before_seq: int | None) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from typing import Final, Literal, Self, TypeVar
 from projections.board import Board, Rebuild
 from projections.compare import Comparison, compare_sets
 from projections.fold import refold
-from projections.past import as_it_was, up_to
+from projections.past import as_it_was
 from projections.rows import PROJECTION_VERSION, Chain, columns, instant_us, stored_pending, stored_run
 from projections.tables import Audit, Level, StoredRow
 from schemas.errors import StalePosition
@@ -79,8 +79,7 @@ class _Data:
             return None
         if row is None or row.chain.last_ms <= at_ms:
             return stored
-        history = self.history[run_id]
-        return as_it_was(stored, history, sum(1 for _ in up_to(history, at_ms)))
+        return as_it_was(stored, self.history[run_id], at_ms)
 
     def matches(self, run_id: str, where: RunFilter) -> bool:
         """Whether the run is of the workflow and has the status that are asked for."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 from projections.fold import Retelling
@@ -14,27 +15,22 @@ _WIDTH: Final = len(LISTED)
 """Behind the columns of `listed`, a row of `dated` has began_ms, started_ms, ended_ms and last_ms."""
 
 
-def up_to(history: Iterable[HistoryRow], at_ms: int) -> Iterator[HistoryRow]:
-    """The events of a run, oldest first, before the first one that was logged later than `at_ms`."""
-    for row in history:
-        if row.at_ms > at_ms:
-            return
-        yield row
-
-
 def moved_since(row: Sequence[Any], at_ms: int) -> bool:
     """Whether a row of `dated` is of a run that has had an event after `at_ms`."""
     last_ms = row[_WIDTH + 3]
     return last_ms is not None and last_ms > at_ms
 
 
-def as_it_was(stored: StoredRun, history: Sequence[HistoryRow], events: int) -> StoredRun:
-    """A run after the first `events` of its history. Before the first of them it was a command."""
-    if events == 0:
-        return as_it_was_asked(stored, history[0].offset if history else stored.offset)
+def as_it_was(stored: StoredRun, history: Sequence[HistoryRow], at_ms: int) -> StoredRun:
+    """A run at a moment, from its whole history. Before its first event it was a command."""
     retelling = Retelling(stored.place[1], stored.view["run_id"])
-    for row in history[:events]:
+    for row in takewhile(lambda row: row.at_ms <= at_ms, history):
         retelling.take(row)
+    return retold(retelling) if retelling.run.seq else as_it_was_asked(stored, history[0].offset)
+
+
+def retold(retelling: Retelling) -> StoredRun:
+    """A run as the events make it that were told of it."""
     return stored_run(*columns(retelling.row()))
 
 
@@ -62,7 +58,6 @@ def page_then(
     for row in rows:
         stored = stored_view(row[:_WIDTH])
         if moved_since(row, at_ms):
-            history = histories[row[0]]
-            stored = as_it_was(stored, history, sum(1 for _ in up_to(history, at_ms)))
+            stored = as_it_was(stored, histories[row[0]], at_ms)
         page.append(stored)
     return page

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from projections import postgres_admin
@@ -20,7 +19,7 @@ from projections.past import moved_since, page_then
 from projections.postgres_board import PostgresBoard
 from projections.postgres_compare import compare
 from projections.postgres_write import Rows, is_small, write, write_around_poison, write_pending, write_small
-from projections.rows import instant_us, stored_view
+from projections.rows import by_run, instant_us, stored_view
 from projections.sql import queries
 from projections.tables import Audit, Level
 from schemas.errors import StoreRefused
@@ -252,7 +251,7 @@ class PostgresStore:
 
 async def _histories(connection: Connection, run_ids: Sequence[str]) -> Mapping[str, Sequence[HistoryRow]]:
     rows = await connection.fetch(SQL["histories"], run_ids)
-    return {run_id: [HistoryRow(*row) for row in group] for run_id, group in groupby(rows, lambda row: str(row[0]))}
+    return by_run(rows)
 
 
 async def _mark(connection: Connection, partition: int) -> Mark | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from asyncpg.exceptions import InsufficientPrivilegeError, UndefinedTableError
 
-from projections.rows import CHAIN, Chain, Shown
+from projections.rows import CHAIN, Chain, Shown, by_run
 from projections.sql import queries
 from projections.tables import Audit, Level, StoredRow
 from schemas.errors import StoreAway, StoreRefused
@@ -110,7 +109,7 @@ class SchemaAudit:
 
     async def history(self, run_ids: Collection[str]) -> Mapping[str, Sequence[HistoryRow]]:
         rows = await self._fetch(SQL["histories"], list(run_ids))
-        return {run_id: [HistoryRow(*row) for row in group] for run_id, group in groupby(rows, lambda row: str(row[0]))}
+        return by_run(rows)
 
     async def run_ids(self, partition: int) -> AsyncIterator[Sequence[str]]:
         last = ""
@@ -134,8 +133,8 @@ async def audit(db: Database) -> AsyncIterator[Audit]:
         yield SchemaAudit(connection, db.schema)
 
 
-async def empty_second(db: Database, name: str, spare: str = "") -> str:
-    """Make an empty schema for a second set of tables; its name. Raises StoreAway for another user than the owner of the
+async def empty_second(db: Database, name: str, spare: str = "") -> None:
+    """Make an empty schema for a second set of tables. Raises StoreAway for another user than the owner of the
     first: the new tables would be that user's, and the old owner could do nothing with them."""
     schema = second_schema(db, name)
     async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
@@ -145,7 +144,6 @@ async def empty_second(db: Database, name: str, spare: str = "") -> str:
             if not (spare and other.startswith(second_schema(db, spare))):
                 await connection.execute(f'drop schema "{other}" cascade')
         await connection.execute(f'create schema "{schema}"')
-    return schema
 
 
 def second_schema(db: Database, name: str) -> str:

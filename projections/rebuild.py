@@ -159,7 +159,7 @@ class _Worker:
         self._name = secrets.token_hex(8)
         self._board = store.board()
         self._held: dict[int, Filling] = {}
-        self._gone = self._is_alone = False
+        self._gone = False
         self._second: Tables | None = None
 
     async def run(self) -> Rebuild:
@@ -181,8 +181,7 @@ class _Worker:
         if self._second is None and await self._store.has(rebuild.name):
             self._second = self._store.opened(rebuild.name)
         try:
-            async with self._renewing():
-                return await (self._share() if rebuild.phase in board.SHARED else self._alone())
+            return await (self._share() if rebuild.phase in board.SHARED else self._alone())
         except (_Gone, StalePosition):
             return False
         except StoreAway:
@@ -208,7 +207,8 @@ class _Worker:
 
     async def _share(self) -> bool:
         """Fold what can be claimed, some partitions at a time."""
-        worked = await _all(self._folder() for _ in range(self._at_once))
+        async with self._renewing():
+            worked = await _all(self._folder() for _ in range(self._at_once))
         await self._change(lambda now, now_s: (board.go_on(now, now_s), None))
         return any(worked)
 
@@ -244,11 +244,8 @@ class _Worker:
     async def _alone(self) -> bool:
         if not await self._change(lambda now, now_s: board.claim_phase(now, self._name, now_s)):
             return False
-        self._is_alone = True
-        try:
+        async with self._renewing(alone=True):
             await self._do_phase()
-        finally:
-            self._is_alone = False
         return True
 
     async def _do_phase(self) -> None:
@@ -268,8 +265,7 @@ class _Worker:
     async def _still(self, phase: board.Phase) -> None:
         """Raises _Gone unless this process holds the phase at this moment: one that was frozen may have slept through all."""
         now = await self._board.read()
-        held = now is not None and now.id == self._id and now.phase == phase and now.one is not None
-        if now is None or now.one is None or not held or now.one.owner != self._name:
+        if now is None or now.id != self._id or now.phase != phase or not board.holds(now, self._name):
             raise _Gone
 
     async def _prepare(self, rebuild: Rebuild) -> None:
@@ -335,7 +331,7 @@ class _Worker:
         """Go on from a phase that this process still holds."""
 
         def write(now: Rebuild, _: float) -> tuple[Rebuild, bool]:
-            held = not now.ended and now.one is not None and now.one.owner == self._name
+            held = board.holds(now, self._name)
             return (step(now) if held else now), held
 
         if not await self._change(write):
@@ -352,23 +348,23 @@ class _Worker:
         return await self._board.change(write)
 
     @asynccontextmanager
-    async def _renewing(self) -> AsyncIterator[None]:
-        """What this process holds stays its own meanwhile."""
+    async def _renewing(self, *, alone: bool = False) -> AsyncIterator[None]:
+        """What this process holds stays its own meanwhile. `alone`: it holds a phase."""
         self._gone = False
-        renewing = asyncio.ensure_future(self._renew_often())
+        renewing = asyncio.ensure_future(self._renew_often(alone))
         try:
             yield
         finally:
             renewing.cancel()
             await asyncio.wait({renewing})
 
-    async def _renew_often(self) -> None:
+    async def _renew_often(self, alone: bool) -> None:
         while not self._gone:
             await asyncio.sleep(RENEW_S)
             positions = {number: filling.events for number, filling in self._held.items()}
             try:
                 held = await self._change(
-                    lambda now, now_s: board.renew(now, self._name, positions, now_s, alone=self._is_alone)  # noqa: B023
+                    lambda now, now_s: board.renew(now, self._name, positions, now_s, alone=alone)  # noqa: B023
                 )
                 self._gone = not held
                 rebuild = await self._board.read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
@@ -13,7 +14,7 @@ from schemas.errors import OtherProjection
 from schemas.identity import WORKFLOW_ID
 from schemas.position import Place
 from schemas.run import EVOLVE_VERSION
-from schemas.store import PendingRow, RunRow, StoredRun
+from schemas.store import HistoryRow, PendingRow, RunRow, StoredRun
 from schemas.views import STATUSES, RunView
 
 ROWS_VERSION: Final = 2
@@ -159,6 +160,11 @@ def _json_or(value: object, otherwise: str, name: str, flaws: list[str]) -> str:
     except orjson.JSONEncodeError:
         flaws.append(name)
         return otherwise
+
+
+def by_run(rows: Iterable[Any]) -> dict[str, list[HistoryRow]]:
+    """Rows of the query `histories`, by run."""
+    return {run_id: [HistoryRow(*row) for row in group] for run_id, group in groupby(rows, lambda row: str(row[0]))}
 
 
 LISTED: Final = (

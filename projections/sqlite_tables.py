@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,7 +14,17 @@ from projections.collector import collector_paused
 from projections.fold import refold
 from projections.lists import counts_query, list_query, list_then_query, seq_bounds
 from projections.past import moved_since, page_then
-from projections.rows import CHAIN, PROJECTION_VERSION, Chain, Shown, check_projection, columns, instant_us, stored_view
+from projections.rows import (
+    CHAIN,
+    PROJECTION_VERSION,
+    Chain,
+    Shown,
+    by_run,
+    check_projection,
+    columns,
+    instant_us,
+    stored_view,
+)
 from projections.sql import HERE, queries
 from projections.tables import StoredRow
 from schemas.errors import StalePosition, StoreRefused
@@ -243,7 +252,7 @@ class SqliteTables:
 
     def histories(self, run_ids: Collection[str]) -> Mapping[str, Sequence[HistoryRow]]:
         rows = self._rows("histories", _json(run_ids))
-        return {run_id: [HistoryRow(*row) for row in group] for run_id, group in groupby(rows, lambda row: str(row[0]))}
+        return by_run(rows)
 
     def run_ids(self, partition: int, last: str) -> list[str]:
         """The ids after `last`, some at a time."""
