@@ -72,6 +72,11 @@ def command(role: str) -> list[str]:
     return [sys.executable, "-P", "-m", "ops.child", role]
 
 
+def joining(rebuild_id: str) -> list[str]:
+    """The command of a process that takes part in a rebuild, and says nothing."""
+    return [sys.executable, "-P", "-m", "ops", "rebuild", "--join", rebuild_id]
+
+
 def environment(settings: Settings) -> Mapping[str, str]:
     """This process's environment with `settings` in it, so that a child reads the same ones."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -20,7 +20,7 @@ from ops import tables
 from ops.audit import run_on_tables, tell_differences
 from ops.client import CommandFailed, Exit
 from ops.options import Nouns, data_option, home_option
-from ops.parts import environment
+from ops.parts import environment, joining
 from ops.process import Child
 from ops.reaper import Reaper
 from ops.roles import calm_collector
@@ -117,10 +117,9 @@ def _helpers(settings: Settings, rebuild_id: str, count: int) -> Iterator[None]:
     reaper = Reaper()
     with tempfile.TemporaryDirectory(prefix="workflow-rebuild-") as folder:
         children = [Child(f"rebuild {n}", Path(folder) / f"{n}.log", reaper) for n in range(2, count + 2)]
-        command = [sys.executable, "-P", "-m", "ops", "rebuild", "--join", rebuild_id]
         try:
             for child in children:
-                child.launch(command, env=without_secrets(environment(settings)), cwd=Path.cwd())
+                child.launch(joining(rebuild_id), env=without_secrets(environment(settings)), cwd=Path.cwd())
             yield
         finally:
             for child in children:

@@ -7,12 +7,11 @@ import contextlib
 import logging
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Final
 
-from ops.parts import environment
+from ops.parts import environment, joining
 from ops.reaper import Reaper
 from projections.board import Rebuild
 from projections.rebuild import RebuildOfAnother, request
@@ -141,7 +140,7 @@ class _Helper:
 
     def _start(self, rebuild_id: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ops", "rebuild", "--join", rebuild_id, "--nice", str(NICENESS)],
+            [*joining(rebuild_id), "--nice", str(NICENESS)],
             stdin=subprocess.DEVNULL,
             env=without_secrets(environment(self._settings)),
             cwd=Path.cwd(),

@@ -19,9 +19,14 @@ CONNECTIONS: Final = 2
 
 async def run(options: Options) -> list[Figure]:
     """Closed loop over two connections."""
-    requests = 2 if options.quick else 40
+    return await in_batches(options, requests=40)
+
+
+async def in_batches(options: Options, *, requests: int, partitions: int = 8) -> list[Figure]:
+    """So many batches in each round, on a platform with so many partitions."""
+    requests = 2 if options.quick else requests
     rounds = Rounds()
-    with running(options.folder) as platform:
+    with running(options.folder, partitions=partitions) as platform:
         async with Watch.open(platform.settings) as watch:
             await warm_up(platform, watch, options)
             for _ in range(options.rounds):
