@@ -21,6 +21,8 @@ DOWN_S: Final = (1.0, 5.0)
 FROZEN_S: Final = (7.5, 11.0)
 """Past the session timeout of 6 s."""
 REFUSED_S: Final = 30.0
+APPENDS_WITHIN_S: Final = 60.0
+"""A worker that cannot reach the broker comes back to its group first."""
 
 Inject = Callable[[Stage, Random], Awaitable[str]]
 
@@ -103,7 +105,7 @@ async def lose_answers(stage: Stage, rng: Random) -> str:
     slot = stage.pick("worker", rng, remote=True)
     before = stage.proxy.lost
     stage.proxy.lose()
-    await until(lambda: _more(lambda: stage.proxy.lost > before), "an append has lost its answer", 20)
+    await until(lambda: _more(lambda: stage.proxy.lost > before), "an append has lost its answer", APPENDS_WITHIN_S)
     await asyncio.sleep(rng.uniform(2, 6))
     stage.proxy.heal()
     slot.held = False
@@ -115,7 +117,7 @@ async def hold_appends(stage: Stage, rng: Random) -> str:
     slot = stage.pick("worker", rng, remote=True)
     before = stage.proxy.held
     stage.proxy.hold()
-    await until(lambda: _more(lambda: stage.proxy.held > before), "an append is held up", 20)
+    await until(lambda: _more(lambda: stage.proxy.held > before), "an append is held up", APPENDS_WITHIN_S)
     await asyncio.sleep(stage.settings.workflow_append_timeout_s + rng.uniform(2, 4))
     stage.proxy.heal()
     slot.held = False

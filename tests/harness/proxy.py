@@ -11,6 +11,8 @@ from typing import Final
 from tests.harness.forward import connect
 
 PRODUCE: Final = 0
+FLUSH_S: Final = 1.0
+"""For what a client sent behind an append that was held up."""
 
 
 class KafkaProxy:
@@ -63,14 +65,17 @@ class KafkaProxy:
             self._connections.discard(task)
             return
         appends: set[int] = set()
+        landed = asyncio.Event()
+        landed.set()
         ways = [
-            asyncio.ensure_future(self._ask(reader, broker[1], appends)),
+            asyncio.ensure_future(self._ask(reader, broker[1], appends, landed)),
             asyncio.ensure_future(self._answer(broker[0], writer, appends)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            if self._holding:
-                await asyncio.wait(ways[:1])
+            if not landed.is_set():  # a client that gives up its appends takes none of them back
+                await landed.wait()
+                await asyncio.wait(ways[:1], timeout=FLUSH_S)
         except asyncio.CancelledError:
             pass  # the end of the proxy; the streams' own callback would report it
         finally:
@@ -80,8 +85,11 @@ class KafkaProxy:
             writer.close()
             self._connections.discard(task)
 
-    async def _ask(self, client: asyncio.StreamReader, broker: asyncio.StreamWriter, appends: set[int]) -> None:
-        with suppress(OSError, EOFError):
+    async def _ask(
+        self, client: asyncio.StreamReader, broker: asyncio.StreamWriter, appends: set[int], landed: asyncio.Event
+    ) -> None:
+        """Pass on what is asked. `landed`: no append of this connection is held up."""
+        try:
             while True:
                 frame = await _frame(client)
                 key, _, correlation = struct.unpack_from(">hhi", frame, 4)
@@ -89,9 +97,15 @@ class KafkaProxy:
                     appends.add(correlation)
                     if self._holding:
                         self.held += 1
+                        landed.clear()
                         await self._healed.wait()
                 broker.write(frame)
                 await broker.drain()
+                landed.set()
+        except (OSError, EOFError):
+            pass
+        finally:
+            landed.set()
 
     async def _answer(self, broker: asyncio.StreamReader, client: asyncio.StreamWriter, appends: set[int]) -> None:
         with suppress(OSError, EOFError):
