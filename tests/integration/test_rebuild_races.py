@@ -17,14 +17,16 @@ from projections.filesystem import FilesystemStore
 from projections.postgres import PostgresStore
 from projections.progress import Progress
 from projections.rebuild import cancel, rebuild, request, work
+from projections.sql import queries
 from projections.tables import Level, Tables
-from schemas.errors import StalePosition, WorkflowError
+from schemas.errors import StalePosition, StoreAway, WorkflowError
 from schemas.ports import TP
 from schemas.settings import Settings
 from tests.fake_log import FakeTopics
 from tests.feeding import everything, feed, fold_batch
 from tests.histories import Log, random_log
 
+SETS = queries("postgres_sets")
 Pair = tuple[Tables, Tables]
 
 
@@ -168,3 +170,41 @@ async def test_commands_that_were_deleted_count(pair: Pair, monkeypatch: pytest.
     monkeypatch.setattr(topics, "end_offsets", end_offsets)
     await rebuild(settings, store, topics, ignore)
     assert (await store.positions())["t", 0] == 7
+
+
+@pytest.mark.parametrize("held", ["compare", "swap"])
+async def test_a_frozen_process_does_not_hold_the_tables(
+    postgres_dsn: str, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL ends the transaction of one that says nothing for longer than the bound: projectors write again, and what
+    the process wakes up to is an error."""
+    bound = "idle_in_transaction_session_timeout = '60s'"
+    assert bound in SETS["wait_in_transaction"]
+    monkeypatch.setitem(SETS, "wait_in_transaction", SETS["wait_in_transaction"].replace("60s", "1s"))
+    ours, other = PostgresStore(postgres_dsn), PostgresStore(postgres_dsn)
+    log, locked, woken = random_log(22, runs=10), asyncio.Event(), asyncio.Event()
+    try:
+        await ours.migrate()
+        await feed(ours, log, cuts=[log.records[0][:20]])
+        second = await ours.second("other")
+        await second.migrate()
+
+        async def level(_positions: Mapping[int, int]) -> None:
+            locked.set()
+            await woken.wait()
+
+        frozen = asyncio.ensure_future(getattr(ours, held)(second, level))
+        await asyncio.wait_for(locked.wait(), 10)
+        writing = asyncio.ensure_future(feed(other, log))
+        await asyncio.sleep(0.3)
+        assert not writing.done()
+        await asyncio.wait_for(writing, 10)
+        woken.set()
+        with pytest.raises(StoreAway):
+            await frozen
+        assert (await other.positions())["e", 0] == len(log.records[0])
+        await other.discard("other")
+        await second.close()
+    finally:
+        for store in (ours, other):
+            await store.close()
