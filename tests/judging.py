@@ -68,7 +68,7 @@ async def records(settings: Settings, **connection: Any) -> dict[str, dict[int, 
     return await dump(settings.kafka_bootstrap_servers, settings.workflow_topic_prefix, **connection)
 
 
-async def level(fleet: Fleet, topics: Topics) -> None:
+async def level(fleet: Fleet, topics: Topics, within_s: float = LEVEL_S) -> None:
     """Wait until the tables stand where these topics end."""
     ends = {number: len(log) for number, log in topics["workflow.events"].items() if log}
 
@@ -78,7 +78,7 @@ async def level(fleet: Fleet, topics: Topics) -> None:
             return all(run in found and found[run]["status"] in {"SUCCESS", "FAILED"} for run in fleet.accepted)
         return await positions(fleet.settings) == ends
 
-    await until(is_level, "the tables are level with the log", LEVEL_S, every_s=0.2)
+    await until(is_level, "the tables are level with the log", within_s, every_s=0.2)
 
 
 async def rows(fleet: Fleet) -> Rows:

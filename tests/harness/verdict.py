@@ -19,6 +19,8 @@ from tests.judging import Rows, differences, level, rows
 WASTE_MAX: Final = 0.1
 """Orphans, as a part of all events, beside those that were put there on purpose."""
 LATE_MAX_S: Final = 120.0
+FILLED_S: Final = 300.0
+"""For another store, whose tables come from the whole log of a long pass."""
 Figures = dict[str, Any]
 
 
@@ -105,10 +107,10 @@ async def _rows(stage: Stage, found: Judge, backend: str) -> Rows:
     try:
         if backend == "filesystem":
             await other.start("projector").ready()
-            await level(other, found.topics)
+            await level(other, found.topics, FILLED_S)
         else:
             await other.start("api").ready()
-            await until(lambda: other.shows(len(found.runs)), "the memory store has all runs", 60)
+            await until(lambda: other.shows(len(found.runs)), "the memory store has all runs", FILLED_S)
         return await rows(other)
     finally:
         other.close()
