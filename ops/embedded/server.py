@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTERM, Signals
 from typing import ClassVar, Final
@@ -122,7 +123,8 @@ class EmbeddedServer(ABC):
         root = psutil.Process(self.pid)
         tree = [process for process in (root, *root.children(recursive=True)) if process.is_running()]
         for process in tree:
-            process.send_signal(signal)
+            with suppress(psutil.NoSuchProcess):  # a session that ended between the look and the signal
+                process.send_signal(signal)
         return tree
 
     def not_started(self, reason: str) -> ServerNotStarted:
