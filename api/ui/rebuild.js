@@ -115,7 +115,7 @@ const who = (worker) => (worker === null ? "–" : worker.split("/").slice(0, 2)
 function partitions(parts) {
   const rows = parts.map(({ partition, events, total, worker }) => row(h("th", { scope: "row" }, String(partition)),
     bar(`Partition ${partition}`, events, total), `${events.toLocaleString("en")} of ${total.toLocaleString("en")}`, who(worker)));
-  return table("By partition", PARTS, h("tbody", {}, rows));
+  return table("Progress of each partition", PARTS, h("tbody", {}, rows));
 }
 
 function report({ equal, differing, missing, extra, differences }) {
