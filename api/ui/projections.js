@@ -56,10 +56,13 @@ function components({ status, components: parts }) {
   return table(`This process: ${status}`, PARTS, h("tbody", {}, rows));
 }
 
-const seconds = (lag) => (lag === undefined ? "not known" : lag.events === 0 ? "0" : span(lag.seconds));
+function seconds(behind, lag) {
+  if (behind === 0) return "0";
+  return lag === undefined ? "not known" : span(lag.seconds);
+}
 
 function ofMemory(lags) {
-  const rows = lags.map((lag) => row(String(lag.partition), "–", String(lag.events), seconds(lag)));
+  const rows = lags.map((lag) => row(String(lag.partition), "–", String(lag.events), seconds(lag.events, lag)));
   return h("div", {}, h("p", { class: "card" }, "Each process holds tables of its own in memory (STORAGE_BACKEND=memory) and makes them ",
     "anew when it starts: there is nothing to rebuild."), table("Lag", LAG, h("tbody", {}, rows)));
 }
@@ -89,7 +92,7 @@ function projectionPanel(name, { again, tell, query }) {
 }
 
 function lagRow({ partition, position, behind, lag }) {
-  return row(h("th", { scope: "row" }, String(partition)), position.toLocaleString("en"), behind.toLocaleString("en"), seconds(lag));
+  return row(h("th", { scope: "row" }, String(partition)), position.toLocaleString("en"), behind.toLocaleString("en"), seconds(behind, lag));
 }
 
 function summary({ version, code_version: code, state, behind, quarantined }) {

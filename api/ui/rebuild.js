@@ -72,7 +72,7 @@ function rebuilt(last) {
     h("p", {}, bar("All events", last.events, last.total), ` ${last.events.toLocaleString("en")} of ${count(last.total, "event")}`, speed(last)),
     facts([
       ["Begun", [time(last.started_at), ` by ${last.by}`]],
-      ["Took", duration(last.started_at, last.ended_at)],
+      ["Time", duration(last.started_at, last.ended_at)],
       ["Makes version", String(last.version)],
     ]),
     last.error && h("p", { class: "error" }, last.error),

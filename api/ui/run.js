@@ -31,7 +31,7 @@ export function runPage({ id, query, again, tell }) {
     return ended ? SLOWLY_MS : PAUSE_MS;
   }
 
-  const element = h("div", {}, top, why, then.element, body, events.element, proof(path, id),
+  const element = h("div", {}, top, why, then.element, body, events.element, proof(path, id, tell),
     copyAs(curl(path), command(["runs", "show", id]), command(["runs", "why", id]), command(["runs", "events", id])));
   return { element, look };
 }
@@ -45,7 +45,7 @@ function header(run) {
     run.set_aside && h("p", { class: "card bad" }, h("b", {}, "Set aside: "), run.set_aside,
       " It is shown as it was before. ", h("a", { href: "#/projections" }, "How to try again")),
     facts([
-      ["Workflow", [h("a", { href: workflow }, run.workflow_id), run.version ? `@${run.version}` : ""]],
+      ["Workflow", run.workflow_id ? [h("a", { href: workflow }, run.workflow_id), run.version ? `@${run.version}` : ""] : "not known"],
       ["Created", time(run.created_at)],
       ["Started", time(run.started_at)],
       ["Finished", time(run.finished_at)],
@@ -114,7 +114,8 @@ function timeSlider(path, first, tell, show) {
 function details(run) {
   const from = new Date(run.created_at).getTime();
   const ends = run.steps.flatMap((step) => [step.started_at, step.finished_at, step.due_at]).filter(Boolean);
-  const to = Math.max(from + 1, ...[run.finished_at, ...ends].filter(Boolean).map((text) => new Date(text).getTime()));
+  const last = Math.max(from + 1, ...[run.finished_at, ...ends].filter(Boolean).map((text) => new Date(text).getTime()));
+  const to = run.finished_at ? last : last + (last - from) / 4; // room for what goes on
   const steps = h("tbody", {}, run.steps.map((step) => stepRow(step, from, to)));
   const parts = [["Error", run.error], ["Results", run.results], ["Payload", run.payload]];
   return h("div", { id: "then" },
@@ -135,12 +136,12 @@ function stepRow(step, from, to) {
     duration(step.started_at, step.finished_at), h("td", { class: "bars" }, started && bar), time(step.due_at));
 }
 
-function proof(path, id) {
+function proof(path, id, tell) {
   return h("details", {}, h("summary", {}, "Proof"),
     h("p", {}, "The run's events with their bytes as they stand in the log, and the digests that chain them. ",
       "Anybody can check them, with nothing of this platform:"),
     h("pre", {}, `workflow runs proof ${id} > proof.json\npython docs/check_proof.py proof.json`),
-    h("p", {}, h("button", { type: "button", onclick: () => save(path, id) }, "Save proof"), " for the same check."));
+    h("p", {}, h("button", { type: "button", onclick: () => save(path, id).catch(tell) }, "Save proof"), " for the same check."));
 }
 
 // All pages as one, as the command line gives them.

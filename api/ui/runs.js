@@ -85,7 +85,7 @@ function runRow(run) {
   const error = run.set_aside ? `set aside: ${run.set_aside}` : (run.error?.message ?? "");
   const version = run.version === null ? "" : `@${run.version}`;
   return row(state(run.status),
-    [h("a", { href: `#/workflows/${encodeURIComponent(run.workflow_id)}` }, run.workflow_id), version],
+    run.workflow_id && [h("a", { href: `#/workflows/${encodeURIComponent(run.workflow_id)}` }, run.workflow_id), version],
     h("th", { scope: "row" }, runLink(run.run_id)), time(run.created_at), duration(run.created_at, run.finished_at),
     h("span", { class: "error" }, String(error).split("\n")[0]));
 }

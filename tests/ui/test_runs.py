@@ -42,6 +42,17 @@ async def test_the_list_as_it_was(shown: Screen) -> None:
     await expect(shown.page.locator("tbody tr")).to_have_count(3)
 
 
+async def test_a_time_is_given_by_the_clock_of_whoever_sits_there(world: World) -> None:
+    """And asked for in UTC; the field shows it again."""
+    async with served(world.app) as address, screen(address, timezone_id="Asia/Tokyo") as shown:
+        await shown.open("runs")
+        field = shown.page.get_by_label("As of", exact=True)
+        await field.fill("2026-09-21T23:13:23")
+        await field.blur()
+        await shown.shows("Runs as of 2026-09-21T14:13:23.000Z")
+        await expect(field).to_have_value("2026-09-21T23:13:23")
+
+
 async def test_pages_of_the_list(world: World) -> None:
     """The way to what is older, and back to the newest."""
     for number in range(60):

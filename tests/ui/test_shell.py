@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -47,6 +48,46 @@ async def test_without_an_answer_the_old_data_stay(shown: Screen) -> None:
     await shown.shows("good")
     await shown.page.unroute("**/api/v1/**")
     await expect(shown.page.locator("#freshness")).to_be_empty()
+
+
+async def test_it_asks_once_at_a_time_and_not_unseen(shown: Screen) -> None:
+    """However often it is told to look; while the tab is hidden it does not ask, and afterwards at once."""
+    running, most, asked = 0, 0, 0
+
+    async def slowly(route: Route) -> None:
+        nonlocal running, most, asked
+        running, asked = running + 1, asked + 1
+        most = max(most, running)
+        await asyncio.sleep(0.3)
+        await route.continue_()
+        running -= 1
+
+    await shown.page.route("**/api/v1/runs", slowly)
+    await shown.open("runs")
+    for _ in range(5):
+        await seen(shown, hidden=False)
+    await shown.shows("good")
+    await asyncio.sleep(2.5)
+    assert (most, asked >= 3) == (1, True)
+    await seen(shown, hidden=True)
+    await asyncio.sleep(0.5)
+    before = asked
+    await asyncio.sleep(3)
+    assert asked == before
+    await seen(shown, hidden=False)
+    await asyncio.sleep(0.5)
+    assert asked == before + 1
+
+
+async def seen(shown: Screen, *, hidden: bool) -> None:
+    """As if the tab was shown or hidden."""
+    await shown.page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
 
 
 async def test_keys_of_the_keyboard(shown: Screen) -> None:
