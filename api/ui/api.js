@@ -34,6 +34,12 @@ export function address(path, query = {}) {
   return url;
 }
 
+// A whole number that JavaScript would round stays as it was written, to be shown.
+function exact(_, value, context) {
+  const rounded = typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source);
+  return rounded ? JSON.rawJSON(context.source) : value;
+}
+
 // The JSON of an answer. `also`: a status whose body is an answer, too. Throws Problem and Away.
 export async function ask(path, query = {}, { method = "GET", signal, also } = {}) {
   const headers = key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
@@ -42,7 +48,7 @@ export async function ask(path, query = {}, { method = "GET", signal, also } = {
   let body;
   try {
     answer = await fetch(address(path, query), { method, headers, signal: signal ? AbortSignal.any([signal, limit]) : limit });
-    body = await answer.json();
+    body = JSON.parse(await answer.text(), exact);
   } catch (error) {
     if (answer !== undefined && !answer.ok) throw new Problem(answer.status, {}); // of something in between
     throw new Away(error.message);

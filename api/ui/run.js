@@ -43,7 +43,7 @@ function header(run) {
   return h("div", {},
     h("h1", {}, state(run.status), " ", h("span", { class: "id" }, run.run_id)),
     run.set_aside && h("p", { class: "card bad" }, h("b", {}, "Set aside: "), run.set_aside,
-      " It is shown as it was before. ", h("a", { href: "#/projections" }, "How to try again")),
+      h("br"), "It is shown as it was before. ", h("a", { href: "#/projections" }, "How to try again")),
     facts([
       ["Workflow", run.workflow_id ? [h("a", { href: workflow }, run.workflow_id), run.version ? `@${run.version}` : ""] : "not known"],
       ["Created", time(run.created_at)],

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import httpx
@@ -75,12 +75,14 @@ async def frozen_in_the_middle(fleet: Fleet) -> AsyncIterator[tuple[int, int]]:
 
             async def some() -> bool:
                 process.send_signal(signal.SIGCONT)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.01)
+                if (await last(http))["phase"] == "preparing":
+                    return False
                 process.send_signal(signal.SIGSTOP)
-                return await folded(http) > 0
+                return (await last(http))["events"] > 0
 
             await until(some, "some events are folded again", 60, every_s=0.0)
-            yield process.pid, await folded(http)
+            yield process.pid, (await last(http))["events"]
         process.send_signal(signal.SIGCONT)
         _, said = await asyncio.to_thread(process.communicate, None, 60)
         assert process.returncode == 0, said.decode()
@@ -94,9 +96,10 @@ def rebuilding(settings: Settings) -> subprocess.Popen[bytes]:
     return subprocess.Popen(line, env=environment(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-async def folded(http: httpx.AsyncClient) -> int:
-    events: int = (await http.get("/api/v1/projections/runs")).json()["rebuild"]["events"]
-    return events
+async def last(http: httpx.AsyncClient) -> dict[str, Any]:
+    """The rebuild that was begun last."""
+    found: dict[str, Any] = (await http.get("/api/v1/projections/runs")).json()["rebuild"]
+    return found
 
 
 async def changed_by_hand(settings: Settings, run_id: str) -> None:

@@ -107,6 +107,16 @@ async def test_events_of_a_run(shown: Screen) -> None:
     await expect(shown.page.get_by_role("button", name="3", exact=True)).to_have_attribute("aria-expanded", "true")
 
 
+async def test_numbers_are_shown_as_they_are(world: World) -> None:
+    """Beyond what JavaScript can count to as well, in the run and in its events."""
+    await world.tell(world.story("large", payload={"n": 2**53 + 1, "x": 0.1}))
+    async with served(world.app) as address, screen(address) as shown:
+        await shown.open("runs/large")
+        await expect(shown.page.locator("#then")).to_contain_text('"n": 9007199254740993')
+        await shown.press("1")
+        await expect(shown.page.locator(".event:visible")).to_contain_text('"n": 9007199254740993')
+
+
 async def test_many_events_come_in_pages(world: World) -> None:
     """The newest first, the others when they are asked for."""
     story = world.story("long", steps=40)
