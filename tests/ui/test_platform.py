@@ -79,7 +79,7 @@ async def frozen_in_the_middle(fleet: Fleet) -> AsyncIterator[tuple[int, int]]:
                 if (await last(http))["phase"] == "preparing":
                     return False
                 process.send_signal(signal.SIGSTOP)
-                return (await last(http))["events"] > 0
+                return int((await last(http))["events"]) > 0
 
             await until(some, "some events are folded again", 60, every_s=0.0)
             yield process.pid, (await last(http))["events"]
