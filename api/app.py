@@ -26,7 +26,7 @@ from api.ports import Deps
 from api.reads import Waiting
 from api.recent import RecentStarts
 from api.responses import Problem
-from api.routes import docs, keys, metrics, probes, problem_pages, projections, runs, trigger, why, workflows
+from api.routes import docs, keys, metrics, probes, problem_pages, projections, runs, trigger, ui, why, workflows
 from api.routing import Api, plain
 from api.scopes import scope_of
 from api.starts import ID_RULE
@@ -90,6 +90,7 @@ def build_app(deps: Deps) -> FastAPI:
         keys.router,
         projections.router,
         docs.router,
+        ui.router,
         probes.router,
         metrics.router,
         problem_pages.router,

@@ -295,6 +295,15 @@ class ComparisonBody(_Body):
     differences: list[DifferenceBody] = Field(description="the first ones")
 
 
+class RebuiltPartition(_Body):
+    """How far a partition of the new tables is."""
+
+    partition: int
+    events: int = Field(description="that the new tables hold")
+    total: int = Field(description="that they are to hold")
+    worker: str | None = Field(description="process that works on it now: host/process id/…")
+
+
 class RebuildBody(_Body):
     """A rebuild of the read tables."""
 
@@ -310,8 +319,17 @@ class RebuildBody(_Body):
     events_per_s: int
     eta_s: float | None = Field(description="seconds until all events are folded; null where it cannot be told")
     workers: int = Field(description="processes that work on it now")
+    partitions: list[RebuiltPartition] = Field(description="empty until the new tables are there")
     report: ComparisonBody | None
     error: str | None
+
+
+class ProjectedPartition(_Body):
+    """How far the read tables of a partition are."""
+
+    partition: int
+    position: int = Field(description="events of the log that the tables hold")
+    behind: int = Field(description="events of the log that they do not hold yet; `/ready` has the lag in seconds")
 
 
 class ProjectionBody(_Body):
@@ -323,6 +341,7 @@ class ProjectionBody(_Body):
     state: Literal["live", "rebuilding", "other version"]
     behind: int = Field(description="events of the log that the tables do not hold yet")
     quarantined: int = Field(description="runs that are set aside, because an event of theirs cannot be folded")
+    partitions: list[ProjectedPartition]
     rebuild: RebuildBody | None = Field(description="the last one")
 
 

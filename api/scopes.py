@@ -41,6 +41,9 @@ OPERATIONS: Final[Mapping[str, Scope | None]] = {
     "root": None,
     "docs": None,
     "docs_file": None,
+    "ui": None,
+    "ui_page": None,
+    "ui_file": None,
     "problems_list": None,
     "problems_get": None,
 }

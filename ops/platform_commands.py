@@ -60,6 +60,7 @@ def up(home: Path | None, port: int | None, apis: int, workers: int, projectors:
         if echo_port is not None:
             say(f"  Echo                          http://{LOOPBACK}:{echo_port}")
         folder = running.settings.workflow_home
+        say(f"  UI            {running.settings.workflow_url}/ui/")
         say(f"  Logs          {folder / 'logs'}")
         if running.settings.workflow_auth == "keys":
             say(f"  Keys          {_command('keys create NAME --scope admin', home)}      (callers need one)")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from projections import rebuild
-from projections.board import PROJECTION, Rebuild
+from projections.board import PROJECTION, Part, Rebuild
 from projections.progress import Progress
 from projections.rows import PROJECTION_VERSION
 from projections.tables import Tables
@@ -36,26 +36,38 @@ class SharedProjection:
 
 
 async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[str, Any]:
-    """{name, version, code_version, state, behind, quarantined, rebuild}; `behind`: events of the log that the tables do not
-    hold; `quarantined`: runs that are set aside; `state`: "live", "rebuilding", or "other version" where the tables are not those of this program."""
+    """{name, version, code_version, state, behind, quarantined, partitions, rebuild}; `behind`: events of the log that the
+    tables do not hold, and `partitions` where each stands; `quarantined`: runs that are set aside; `state`: "live",
+    "rebuilding", or "other version" where the tables are not those of this program."""
     last, version = await store.board().read(), await store.projection_version()
     running = last is not None and not last.ended
+    partitions = await _partitions(settings, store, reader)
     return {
         "name": PROJECTION,
         "version": version,
         "code_version": PROJECTION_VERSION,
         "state": "rebuilding" if running else "live" if version in (None, PROJECTION_VERSION) else "other version",
         "quarantined": await store.count_set_aside(),
-        "behind": await events_behind(settings, store, reader),
+        "behind": sum(each["behind"] for each in partitions),
+        "partitions": partitions,
         "rebuild": None if last is None else rebuild_view(last),
     }
 
 
 async def events_behind(settings: Settings, store: Tables, reader: Reader) -> int:
     """Events of the log that the tables do not hold yet."""
+    return sum(each["behind"] for each in await _partitions(settings, store, reader))
+
+
+async def _partitions(settings: Settings, store: Tables, reader: Reader) -> list[dict[str, int]]:
+    """{partition, position, behind} of each: events of the log that the tables hold, and that they do not."""
     tps = [TP(settings.topics.events, number) for number in range(settings.workflow_partitions)]
     ends, stands = await reader.end_offsets(tps), await store.positions()
-    return sum(max(0, end - stands.get(("e", tp.partition), 0)) for tp, end in ends.items())
+    found = []
+    for tp in tps:
+        position = stands.get(("e", tp.partition), 0)
+        found.append({"partition": tp.partition, "position": position, "behind": max(0, ends[tp] - position)})
+    return found
 
 
 def rebuild_view(one: Rebuild, now_s: float | None = None) -> dict[str, Any]:
@@ -77,9 +89,16 @@ def rebuild_view(one: Rebuild, now_s: float | None = None) -> dict[str, Any]:
         "events_per_s": round(progress.events_per_s),
         "eta_s": _rounded(progress.eta_s) if one.phase == "folding" else None,
         "workers": len(owners),
+        "partitions": [_part(number, part) for number, part in enumerate(one.parts)],
         "report": None if one.report is None else one.report.told(),
         "error": one.error,
     }
+
+
+def _part(number: int, part: Part) -> dict[str, Any]:
+    """How far a partition of the second set is."""
+    owner = None if part.claim is None else part.claim.owner
+    return {"partition": number, "events": part.position, "total": max(part.end, part.position), "worker": owner}
 
 
 def _rounded(seconds: float | None) -> float | None:

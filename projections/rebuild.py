@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -156,7 +158,7 @@ class _Worker:
     ) -> None:
         self._settings, self._store, self._reader, self._tell = settings, store, reader, tell
         self._id, self._at_once = rebuild_id, at_once
-        self._name = secrets.token_hex(8)
+        self._name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._board = store.board()
         self._held: dict[int, Filling] = {}
         self._gone = False

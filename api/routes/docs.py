@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from hashlib import blake2b
 from importlib.resources import files
 from typing import Annotated, Final
 
@@ -13,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from api.errors import PathUnknown
 from api.headers import PAGE_POLICY
-from api.reads import not_modified
+from api.page_files import file_answer, tagged
 from api.routing import StrictRoute
 
 router = APIRouter(route_class=StrictRoute, include_in_schema=False)
@@ -52,15 +51,10 @@ async def show_docs() -> HTMLResponse:
 async def show_file(request: Request, name: Annotated[str, Path(max_length=100)]) -> Response:
     if name not in _KINDS:
         raise PathUnknown(path=f"/docs/{name}")
-    content, etag = _file(name)
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if not_modified(request, etag):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type=_KINDS[name])
+    return file_answer(request, _file(name), _KINDS[name])
 
 
 @cache
 def _file(name: str) -> tuple[bytes, str]:
     """A file of the page and its entity tag, read once."""
-    content = _START.encode() if name == "start.js" else (files("fastapi_swagger.resources") / name).read_bytes()
-    return content, f'"{blake2b(content, digest_size=16).hexdigest()}"'
+    return tagged(_START.encode() if name == "start.js" else (files("fastapi_swagger.resources") / name).read_bytes())

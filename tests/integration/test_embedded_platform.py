@@ -118,6 +118,7 @@ def test_a_run_from_definition_to_its_events(folder: Path) -> None:
             "RunCompleted",
         ]
         address = url_of(home)
+        assert f"UI            {address}/ui/\n" in home.with_suffix(".out").read_text()
         listed = workflow("runs", "list", "-o", "json", folder=folder, WORKFLOW_URL=address)
         run = json.loads(listed.stdout)["items"][0]
         assert (run["status"], run["payload"]) == ("SUCCESS", {"n": 9007199254740993})

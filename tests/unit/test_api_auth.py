@@ -23,7 +23,20 @@ from tests.keyring import AT
 
 TRIGGER = "/api/v1/trigger"
 START = {"workflow_id": "greet"}
-OPEN = ("/health", "/livez", "/ready", "/readyz", "/problems", "/problems/run_unknown", "/docs", "/docs/start.js", "/")
+OPEN = (
+    "/health",
+    "/livez",
+    "/ready",
+    "/readyz",
+    "/problems",
+    "/problems/run_unknown",
+    "/docs",
+    "/docs/start.js",
+    "/ui",
+    "/ui/",
+    "/ui/main.js",
+    "/",
+)
 CALLS: dict[str, tuple[str, str, Any]] = {
     "trigger": ("POST", TRIGGER, START),
     "trigger_batch": ("POST", f"{TRIGGER}/batch", {"items": [START]}),

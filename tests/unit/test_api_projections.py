@@ -44,11 +44,13 @@ async def test_it_shows_how_far_the_tables_are(world: World, client: httpx.Async
         "state": "live",
         "behind": 0,
         "quarantined": 0,
+        "partitions": [{"partition": n, "position": 1, "behind": 0} for n in range(PARTITIONS)],
         "rebuild": None,
     }
     assert (await client.get(PROJECTIONS)).json() == {"items": [shown]}
     world.log.take(0)
-    assert (await client.get(RUNS)).json()["behind"] == 1
+    behind = (await client.get(RUNS)).json()
+    assert (behind["behind"], behind["partitions"][0]) == (1, {"partition": 0, "position": 1, "behind": 1})
 
 
 async def test_a_rebuild_is_asked_for_done_and_reported(world: World, client: httpx.AsyncClient) -> None:
@@ -57,7 +59,7 @@ async def test_a_rebuild_is_asked_for_done_and_reported(world: World, client: ht
     answer = await client.post(f"{RUNS}/rebuild")
     begun = answer.json()
     assert (answer.status_code, answer.headers["location"]) == (202, RUNS)
-    assert (begun["phase"], begun["by"], begun["report"]) == ("preparing", "the API", None)
+    assert (begun["phase"], begun["by"], begun["report"], begun["partitions"]) == ("preparing", "the API", None, [])
     assert (await client.post(f"{RUNS}/rebuild")).json()["id"] == begun["id"]
     assert (await client.get(RUNS)).json()["state"] == "rebuilding"
     await work(world, begun["id"])
@@ -65,7 +67,8 @@ async def test_a_rebuild_is_asked_for_done_and_reported(world: World, client: ht
     done = shown["rebuild"]
     assert (shown["state"], done["phase"], done["id"]) == ("live", "done", begun["id"])
     assert done["report"] == {"equal": 1, "differing": 0, "missing": 0, "extra": 0, "differences": []}
-    assert done["events"] == done["total"] > 0
+    assert done["events"] == done["total"] == sum(part["events"] for part in done["partitions"]) > 0
+    assert {part["worker"] for part in done["partitions"]} == {None}
     assert (await client.get("/api/v1/runs/r1")).json()["status"] == "SUCCESS"
     assert (await client.post(f"{RUNS}/rebuild")).json()["id"] != begun["id"]
 
