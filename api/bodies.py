@@ -17,11 +17,13 @@ Position = Field(
 Instant = Field(description="RFC 3339 in UTC", examples=["2026-01-31T09:30:00.000Z"])
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """Fields that are not declared are refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class FieldProblem(_Body):
+class FieldProblem(Body):
     """What is wrong at one place."""
 
     pointer: str = Field(
@@ -33,7 +35,7 @@ class FieldProblem(_Body):
     limit: int | float | None = Field(description="the bound that was passed")
 
 
-class ProblemBody(_Body):
+class ProblemBody(Body):
     """RFC 9457 problem details."""
 
     type: str = Field(description="a page of this API: meaning, cause, fix", examples=["/problems/run_unknown"])
@@ -56,14 +58,14 @@ class WorkflowBody(Definition):
     position: str = Position
 
 
-class WorkflowPage(_Body):
+class WorkflowPage(Body):
     """Workflows by id, each in its newest version."""
 
     items: list[WorkflowBody]
     next_cursor: str | None
 
 
-class TriggerBody(_Body):
+class TriggerBody(Body):
     """A start."""
 
     workflow_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
@@ -83,13 +85,13 @@ class BatchItem(TriggerBody):
     )
 
 
-class BatchBody(_Body):
+class BatchBody(Body):
     """Starts, all or none of them."""
 
     items: list[BatchItem] = Field(min_length=1)
 
 
-class TriggeredBody(_Body):
+class TriggeredBody(Body):
     """A start that will become a run."""
 
     run_id: str
@@ -97,7 +99,7 @@ class TriggeredBody(_Body):
     position: str = Position
 
 
-class BatchTriggeredBody(_Body):
+class BatchTriggeredBody(Body):
     """Starts that will become runs; `run_ids` in the order of the items."""
 
     run_ids: list[str]
@@ -105,7 +107,7 @@ class BatchTriggeredBody(_Body):
     position: str = Position
 
 
-class StepBody(_Body):
+class StepBody(Body):
     """A step of a run."""
 
     name: str
@@ -117,7 +119,7 @@ class StepBody(_Body):
     due_at: str | None = Field(description="when a delay ends, or the next attempt begins")
 
 
-class RunBody(_Body):
+class RunBody(Body):
     """A run as the read tables show it."""
 
     run_id: str
@@ -136,14 +138,14 @@ class RunBody(_Body):
     position: str = Position
 
 
-class RunPage(_Body):
+class RunPage(Body):
     """Runs, newest first."""
 
     items: list[RunBody]
     next_cursor: str | None
 
 
-class CountsBody(_Body):
+class CountsBody(Body):
     """How many runs have each status."""
 
     total: int
@@ -154,7 +156,7 @@ class CountsBody(_Body):
     cancelled: int = Field(alias="CANCELLED")
 
 
-class HeadBody(_Body):
+class HeadBody(Body):
     """The last event of a run, as the row of the run has it."""
 
     seq: int
@@ -162,7 +164,7 @@ class HeadBody(_Body):
     done: bool = Field(description="whether it is the run's end")
 
 
-class ProvenEvent(_Body):
+class ProvenEvent(Body):
     """An event with its bytes."""
 
     seq: int
@@ -172,7 +174,7 @@ class ProvenEvent(_Body):
     value: str = Field(description="the record's value, byte for byte as it stands in the log")
 
 
-class ProofBody(_Body):
+class ProofBody(Body):
     """A run's events with what is needed to check them: docs/check_proof.py does."""
 
     run_id: str
@@ -203,21 +205,21 @@ class EventBody(BaseModel):
     logged_at: str = Field(description="when the log took it: RFC 3339 in UTC")
 
 
-class EventPage(_Body):
+class EventPage(Body):
     """Events of one run."""
 
     items: list[EventBody]
     next_cursor: str | None
 
 
-class ComponentBody(_Body):
+class ComponentBody(Body):
     """A part that this process depends on."""
 
     state: Literal["ok", "degraded", "unknown"]
     detail: str
 
 
-class LagBody(_Body):
+class LagBody(Body):
     """How far the read tables of a partition are behind its events. `seconds`: how old the first event is that they lack."""
 
     partition: int
@@ -225,7 +227,7 @@ class LagBody(_Body):
     seconds: float
 
 
-class ReadyBody(_Body):
+class ReadyBody(Body):
     """Whether this process wants traffic. A component that is away shows as degraded and does not make it unready."""
 
     status: Literal["ready", "degraded", "starting", "draining"]
@@ -233,7 +235,7 @@ class ReadyBody(_Body):
     lag: list[LagBody] = Field(default=[], description="of each partition whose lag is known")
 
 
-class KeyRequest(_Body):
+class KeyRequest(Body):
     """An API key to be made."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:+-]{0,63}$", description="the `actor` of what it causes")
@@ -246,7 +248,7 @@ class KeyRequest(_Body):
     )
 
 
-class KeyBody(_Body):
+class KeyBody(Body):
     """An API key, without its secret."""
 
     id: str
@@ -269,105 +271,14 @@ class NewKeyBody(KeyChangeBody):
     token: str = Field(description="what its owner sends; shown this once", examples=["wfk_…"])
 
 
-class KeyPage(_Body):
+class KeyPage(Body):
     """API keys by name."""
 
     items: list[KeyBody]
     next_cursor: str | None
 
 
-class DifferenceBody(_Body):
-    """Where the old tables said something else than the log."""
-
-    run: str = Field(description="a run's id, or `partition N`")
-    column: str
-    stored: str = Field(description="what the old tables said")
-    folded: str = Field(description="what the log says")
-
-
-class ComparisonBody(_Body):
-    """Runs of the old tables and of the new ones, compared at equal positions."""
-
-    equal: int
-    differing: int
-    missing: int = Field(description="runs that the old tables did not have")
-    extra: int = Field(description="runs that the log does not have")
-    differences: list[DifferenceBody] = Field(description="the first ones")
-
-
-class RebuiltPartition(_Body):
-    """How far a partition of the new tables is."""
-
-    partition: int
-    events: int = Field(description="that the new tables hold")
-    total: int = Field(description="that they are to hold")
-    worker: str | None = Field(description="process that works on it now: host/process id/…")
-
-
-class RebuildBody(_Body):
-    """A rebuild of the read tables."""
-
-    id: str
-    phase: Literal["preparing", "folding", "comparing", "levelling", "swapping", "done", "failed", "cancelled"]
-    by: str = Field(description="who began it")
-    version: int = Field(description="of the projection that it makes")
-    started_at: str = Instant
-    folded_at: str | None = Field(description="when all events had been folded for the first time")
-    ended_at: str | None
-    events: int = Field(description="events that the new tables hold")
-    total: int = Field(description="events that they are to hold")
-    events_per_s: int
-    eta_s: float | None = Field(description="seconds until all events are folded; null where it cannot be told")
-    workers: int = Field(description="processes that work on it now")
-    partitions: list[RebuiltPartition] = Field(description="empty until the new tables are there")
-    report: ComparisonBody | None
-    error: str | None
-
-
-class ProjectedPartition(_Body):
-    """How far the read tables of a partition are."""
-
-    partition: int
-    position: int = Field(description="events of the log that the tables hold")
-    behind: int = Field(description="events of the log that they do not hold yet; `/ready` has the lag in seconds")
-
-
-class ProjectionBody(_Body):
-    """A projection: read tables that are folded from the log."""
-
-    name: str
-    version: int | None = Field(description="of the projection that the tables hold; null where nothing stands in them")
-    code_version: int = Field(description="of the projection that this release makes")
-    state: Literal["live", "rebuilding", "other version"]
-    behind: int = Field(description="events of the log that the tables do not hold yet")
-    quarantined: int = Field(description="runs that are set aside, because an event of theirs cannot be folded")
-    partitions: list[ProjectedPartition]
-    rebuild: RebuildBody | None = Field(description="the last one")
-
-
-class QuarantinedRun(_Body):
-    """A run that the projection could not fold: it is shown as it was before, and its history goes on."""
-
-    run_id: str
-    partition: int
-    seq: int = Field(description="of the last event that it has")
-    reason: str
-
-
-class QuarantinePage(_Body):
-    """Runs that are set aside, by id."""
-
-    items: list[QuarantinedRun]
-    next_cursor: str | None
-
-
-class ProjectionList(_Body):
-    """All projections."""
-
-    items: list[ProjectionBody]
-
-
-class HealthBody(_Body):
+class HealthBody(Body):
     """The process and its event loop."""
 
     status: Literal["ok"]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from api.bodies import Position
+from api.bodies import Body, Position
 
 
-class WorkerBody(BaseModel):
+class WorkerBody(Body):
     """The member of the workers' group that has a partition, by the broker's word."""
-
-    model_config = ConfigDict(extra="forbid")
 
     state: Literal["owned", "none", "moving", "unknown"] = Field(
         description="none: no member has it; moving: the group is sharing out its partitions; unknown: the broker did not say"
@@ -22,10 +20,8 @@ class WorkerBody(BaseModel):
     detail: str | None = Field(description="why it is unknown")
 
 
-class WhyBody(BaseModel):
+class WhyBody(Body):
     """Why a run is where it is. Fields that are none of the code's are null."""
-
-    model_config = ConfigDict(extra="forbid")
 
     run_id: str
     code: Literal[

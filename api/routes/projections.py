@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import cursors
-from api.bodies import ProjectionBody, ProjectionList, QuarantinePage, RebuildBody
 from api.errors import NoRebuild, NoSharedTables, ProjectionUnknown
 from api.openapi import problems
 from api.pages import cut
 from api.ports import SharedProjection
+from api.projection_bodies import ProjectionBody, ProjectionList, QuarantinePage, RebuildBody
 from api.reads import page_headers, page_limit
 from api.responses import Json
 from api.routing import Api, Caller, Cursor, Limit, MinPosition, Shared, StrictRoute, Wait, reach_tables
