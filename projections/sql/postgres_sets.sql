@@ -37,10 +37,11 @@ insert into unbuilt (make) values ($1)
 -- name: wait_in_transaction
 set local idle_in_transaction_session_timeout = '60s'
 
--- The new tables stand for the old ones: a projector that knows those meets the fence, and loads these.
+-- The new tables stand for the old ones: a projector that knows those meets the fence, and loads these. At position 0
+-- there is nothing to know, and no generation.
 -- name: follow
 update new.positions as n set generation = o.generation + 1
-from old.positions as o where o.topic = n.topic and o.partition = n.partition
+from old.positions as o where o.topic = n.topic and o.partition = n.partition and n.position > 0
 
 -- name: has
 select to_regnamespace($1) is not null

@@ -15,7 +15,7 @@ update positions set position = ?, epoch = ?, digest = ?, cluster_id = ?, genera
 where topic = 'e' and partition = ? and position = ? and generation = ? and projection = {projection}
 
 -- name: raise_generation
-update positions set generation = ? where topic = 'e' and partition = ?
+update positions set generation = ? where topic = 'e' and partition = ? and position > 0
 
 -- name: advance_commands
 update positions set position = ?

@@ -172,6 +172,21 @@ async def test_commands_that_were_deleted_count(pair: Pair, monkeypatch: pytest.
     assert (await store.positions())["t", 0] == 7
 
 
+async def test_a_log_that_was_made_anew(pair: Pair) -> None:
+    """Tables of a log that is empty now, with commands that still wait: the new ones begin at 0, and take the new log."""
+    store, _ = pair
+    settings, topics, _ = await filled(store)
+    topics.log = Log(topics.log.partitions)
+    for partition in range(topics.log.partitions):
+        topics.put_command(partition, b"no command")
+    await rebuild(settings, store, topics, ignore)
+    again = random_log(23, runs=10)
+    for partition in range(again.partitions):
+        assert await store.mark(partition) is None
+        await feed(store, again, partition=partition)
+        assert (await store.positions())["e", partition] == len(again.records[partition])
+
+
 @pytest.mark.parametrize("held", ["compare", "swap"])
 async def test_a_frozen_process_does_not_hold_the_tables(
     postgres_dsn: str, held: str, monkeypatch: pytest.MonkeyPatch
