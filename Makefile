@@ -44,7 +44,7 @@ tests: setup
 faults: setup
 	@$(BIN)/python -m tests.harness --runs 2000 --faults 30 --json faults.json $(ARGS)
 
-# About an hour: 10,000 simulated schedules of each kind, then real processes under 200 faults.
+# About half an hour: 10,000 simulated schedules of each kind, then real processes under 200 faults.
 faults-long: setup
 	@$(BIN)/python -m tests.simulation --seeds 10000
 	@$(BIN)/python -m tests.harness --runs 10000 --faults 200 --at-once 2 --json faults.json $(ARGS)

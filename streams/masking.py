@@ -61,7 +61,7 @@ def _forms(value: str) -> Iterator[str]:
     plain = {value, value.strip()} - {""}
     if (url := _URL.fullmatch(value.strip())) is not None:
         host, path, query = url.groups(default="")
-        plain |= {host, path, path + query} - {""}
+        plain |= {host, host.lower(), path, path + query} - {""}  # in small letters as it goes out
     for each in plain:
         yield each
         yield each.encode().decode("latin-1")  # of a receiver, or a header, that is not told of UTF-8
@@ -71,6 +71,7 @@ def _forms(value: str) -> Iterator[str]:
             yield re.sub("%[0-9A-F]{2}", lambda escape: escape[0].lower(), encoded)
         for escaped in (json.dumps(each)[1:-1], json.dumps(each, ensure_ascii=False)[1:-1]):
             yield escaped
+            yield re.sub(r"\\u[0-9a-f]{4}", lambda code: "\\u" + code[0][2:].upper(), escaped)
             yield escaped.replace("/", "\\/")
             yield json.dumps(escaped)[1:-1]
         yield html.escape(each)

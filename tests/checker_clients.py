@@ -52,19 +52,25 @@ def check_asks(judge: Judge, asks: Iterable[Ask]) -> None:
 
 def check_deliveries(judge: Judge, journal: Iterable[Mapping[str, Any]]) -> None:
     """I7. The receiver answers with what it got, so a success tells under which key and with which body it was made.
-    Bodies say for which run and step they are, so that a step which is called under two keys is found."""
+    Bodies say for which run and step they are, so that two keys of one step, two steps under one key, and more deliveries
+    than attempts are found however the step has ended."""
     received, owner = defaultdict[str, list[str]](list), dict[str, tuple[str, str]]()
-    keys = defaultdict[tuple[str, str], set[str]](set)
+    keys, owners = defaultdict[tuple[str, str], set[str]](set), defaultdict[str, set[tuple[str, str]]](set)
     for request in journal:
         key, body = request["headers"].get("idempotency-key", ""), request["body"]
         received[key].append(text(body))
         if isinstance(body, dict) and {"run", "step"} <= body.keys():
             keys[body["run"], body["step"]].add(key)
+            owners[key].add((body["run"], body["step"]))
+        judge.bad(len(owners[key]) > 1, f"I7 one key was used by {owners[key]}")
     judge.bad("" in received, "I7 a delivery without Idempotency-Key")
     for place, found in keys.items():
         judge.bad(len(found) > 1, f"I7 {place} was called under {len(found)} keys")
     for run, facts in judge.runs.items():
         starts = Counter(event["data"]["step"] for event, _ in facts if event["type"] == "StepStarted")
+        for step, started in starts.items():
+            times = sum(len(received[key]) for key in keys.get((run, step), ()))
+            judge.bad(times > started, f"I7 {run} {step}: {started} attempts, delivered {times} times")
         for data in (event["data"] for event, _ in facts if event["type"] == "StepSucceeded" and _echo(event)):
             step, echo = data["step"], data["output"]["body"]
             key = echo["headers"].get("idempotency-key", "")

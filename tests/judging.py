@@ -154,22 +154,23 @@ async def differences(settings: Settings) -> list[str]:
 
 
 def recovery_s(topics: Topics, pid: int, killed_at_s: float) -> Mapping[int, float]:
-    """Partition that the process with this pid had → seconds from its kill to the first fact of a run after it.
+    """Partition that the process with this pid had → seconds from its kill to the first fact of a run by the next owner.
 
     By the broker's clock and ours, which are the same on one machine.
     """
     found: dict[int, float] = {}
     for number, log in topics["workflow.events"].items():
-        had = False
+        had = taken = False
         for record in log:
             event = readable(record.value)
             if event is None:
                 continue
             if event["type"] == "PartitionTaken":
                 if record.timestamp / 1000 > killed_at_s:
+                    taken = True
                     continue
                 had = event["data"]["worker"].endswith(f"-{pid}")
-            elif had and record.timestamp / 1000 > killed_at_s:
+            elif had and taken:
                 found[number] = record.timestamp / 1000 - killed_at_s
                 break
     return found

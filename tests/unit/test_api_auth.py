@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,8 @@ from tests.api.exchange import exchange
 from tests.api.world import World, client_of, make_world, pointers, problem
 from tests.histories import BASE_S
 from tests.keyring import AT
+
+SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 
 TRIGGER = "/api/v1/trigger"
 START = {"workflow_id": "greet"}
@@ -105,6 +108,14 @@ async def test_every_operation_names_its_scope() -> None:
         assert security == (None if needed is None else [{"key": [needed]}]), name
     assert {name for name in shown if OPERATIONS[name] is not None} == CALLS.keys()
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+
+
+def test_the_docs_say_what_steers() -> None:
+    """The scope `operate` is told with every call that it allows."""
+    row = next(line for line in SECURITY.read_text().splitlines() if line.startswith("| `operate` |"))
+    for name, needed in OPERATIONS.items():
+        if needed == "operate":
+            assert CALLS[name][1].rpartition("/")[2] in row, name
 
 
 async def test_every_get_below_the_api_is_reading() -> None:

@@ -56,6 +56,24 @@ def test_a_step_under_two_keys(topics: Topics) -> None:
     red(judge, "I7")
 
 
+def test_more_deliveries_than_attempts(topics: Topics) -> None:
+    """However the step has ended: what is called once more than it was started was not started by the log."""
+    judge = topics.judge()
+    own = {**DELIVERY, "body": {"n": 1, "run": "r1", "step": "call"}}
+    check_deliveries(judge, [DELIVERY, own, own])
+    assert judge.violations == []
+    check_deliveries(judge, [own] * 4)
+    red(judge, "I7")
+
+
+def test_a_key_of_two_steps(topics: Topics) -> None:
+    """Nobody else uses a step's key, whatever became of the steps."""
+    judge = topics.judge()
+    bodies = [{"run": "other", "step": "a"}, {"run": "other", "step": "b"}]
+    check_deliveries(judge, [DELIVERY, *({"headers": {"idempotency-key": "k"}, "body": body} for body in bodies)])
+    red(judge, "I7")
+
+
 def test_reads_that_go_on() -> None:
     """Each client sees a run at the same place or further; two clients have nothing to do with one another."""
     judge = sound().judge()

@@ -124,6 +124,7 @@ async def test_forms_that_receivers_give_them(client: httpx.AsyncClient, status:
         "pair": base64.b64encode(f"user:{TOKEN}".encode()).decode(),
         "inner": json.dumps({"token": TOKEN}),
         "slashes": json.dumps(TOKEN)[1:-1].replace("/", "\\/"),
+        "capitals": json.dumps(TOKEN)[1:-1].replace("\\u00f6", "\\u00F6"),
         "list": [[{"deep": f"..{TOKEN}.."}]],
     }
     body = orjson.dumps(value) if content_type == "application/json" else json.dumps(value, ensure_ascii=False).encode()
@@ -164,6 +165,12 @@ async def test_of_a_secret_url_the_path_is_masked_too(echo: Echo, client: httpx.
     refusing = having(HOOK=f"{echo.url}/status/400?key=XXXX")
     failed = failure(await call(client, request("${secrets.HOOK}"), refusing))
     assert failed.error["message"] == "POST *** answered 400 Bad Request"
+
+
+async def test_of_a_secret_url_the_host_is_masked_as_it_was_sent(echo: Echo, client: httpx.AsyncClient) -> None:
+    """In small letters, however the secret has it."""
+    result = output(await call(client, request("${secrets.HOOK}"), having(HOOK=f"http://LocalHost:{echo.port}/hook")))
+    assert result["body"]["headers"]["host"] == "***"
 
 
 @pytest.mark.parametrize("beyond", [0, 1, 5, len(TOKEN)])
