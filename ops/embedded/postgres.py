@@ -30,7 +30,6 @@ _SETTINGS: Final = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "max_connections": "200",
-    "max_wal_size": "4GB",  # a rebuild of a million events writes a gigabyte: past the default a checkpoint meets it
     "password_encryption": "scram-sha-256",
     "log_min_messages": "warning",
     "log_line_prefix": "%m [%p] ",

@@ -95,6 +95,10 @@ class Watch:
         await self._connection.execute("vacuum analyze workflow.history")
         await self._connection.execute("checkpoint")
 
+    async def flushed(self) -> None:
+        """Have PostgreSQL write to disk what came before, so that it is no part of what is measured next."""
+        await self._connection.execute("checkpoint")
+
     async def sizes(self) -> tuple[int, int, int]:
         """Runs in the tables; bytes of their rows and of the history on disk, indexes included."""
         row = await self._connection.fetchrow(

@@ -60,7 +60,9 @@ async def run(options: Options) -> list[Figure]:
             for _ in range(options.rounds):
                 bare = await _bare(platform.settings)
                 rounds.add("a consumer that only decodes JSON", bare, "events/s", better="more")
+                await watch.flushed()
                 await _rebuild(platform, bare, rounds)
+                await watch.flushed()
                 async with _traffic(platform):
                     await _rebuild(platform, bare, rounds, prefix=f"with {TRAFFIC_PER_S:g} starts/s: ")
                 await watch.level(LEVEL_S)
