@@ -51,6 +51,8 @@ def ended(api: httpx.Client, started: dict[str, Any]) -> dict[str, Any]:
     ends = time.monotonic() + WAIT_S
     while time.monotonic() < ends:
         answer = api.get(path, params={"min_position": position})
+        if answer.status_code == 503 and answer.json()["code"] == "position_not_reached":
+            continue  # an API that waits for a moment only, on a busy machine
         assert answer.status_code == 200, answer.text
         run: dict[str, Any] = answer.json()
         if run["status"] in order:

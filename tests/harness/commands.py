@@ -15,7 +15,8 @@ from streams.kafka import client_kwargs
 from tests.kafka_dump import dump
 
 REPEATS: Final = 60
-RECORD_BYTES: Final = 1_000_000
+RECORD_BYTES: Final = 1_010_000
+"""Past WORKFLOW_RECORD_BYTES_MAX, and what the topics just take."""
 SPOILT: Final = b"spoilt"
 """Key of every record that `spoil` writes, but where a key is part of the spoiling."""
 GARBAGE: Final = (
@@ -52,7 +53,7 @@ async def spoil(settings: Settings, rng: Random) -> int:
     topics, partitions = settings.topics, settings.workflow_partitions
     records = [
         (topic, rng.randrange(partitions) if topic in {topics.trigger, topics.events} else 0, SPOILT, value)
-        for topic in (topics.definitions, topics.trigger, topics.events, topics.completed, topics.rejected)
+        for topic in (topics.definitions, topics.trigger, topics.events, topics.completed, topics.rejected, topics.keys)
         for value in GARBAGE
     ]
     records += [(topics.events, number, SPOILT, value) for number in range(partitions) for value in _lies(number)]

@@ -19,6 +19,8 @@ from tests.simulation.schedule import Broken, Mode
 from tests.simulation.setup import Setup
 from tests.simulation.shrink import shrink
 
+pytestmark = pytest.mark.timeout(600)  # seconds alone; minutes where lines are counted and others compute, too
+
 SURVIVABLE_SEEDS = 1000
 UNLIMITED_SEEDS = 400
 ROOT = Path(__file__).parents[2]
