@@ -159,16 +159,15 @@ async def test_runs_in_quarantine_are_seen(settings: Settings, tmp_path: Path) -
 
 async def test_a_run_is_seen_from_its_start_to_its_end(settings: Settings, tmp_path: Path) -> None:
     """What it waits for while it waits, each of its events as they come, and then all that it was."""
-    async with platform(settings, tmp_path) as fleet:
-        async with screen(fleet.of("api")[0].address) as shown:
-            await fleet.trigger(1, mix(kinds=("sleeps",), wait_s=(10.0,)))
-            (run_id,) = fleet.accepted
-            await shown.open("runs")
-            await shown.page.get_by_role("link", name=run_id).click()
-            await shown.shows("RUNNING", "Why: ", "sleep")
-            await expect(shown.page.locator("h1")).to_contain_text("SUCCESS", timeout=30_000)
-            await shown.shows("RunCompleted", "as it is now, after 6 events")
-            await shown.page.get_by_label("Event", exact=True).fill("2")
-            await expect(shown.page.locator("#then")).to_contain_text("RUNNING")
-            await asyncio.sleep(2.5)  # the next look leaves it there
-            await shown.shows("as it was after event 2 of 6")
+    async with platform(settings, tmp_path) as fleet, screen(fleet.of("api")[0].address) as shown:
+        await fleet.trigger(1, mix(kinds=("sleeps",), wait_s=(10.0,)))
+        (run_id,) = fleet.accepted
+        await shown.open("runs")
+        await shown.page.get_by_role("link", name=run_id).click()
+        await shown.shows("RUNNING", "Why: ", "sleep")
+        await expect(shown.page.locator("h1")).to_contain_text("SUCCESS", timeout=30_000)
+        await shown.shows("RunCompleted", "as it is now, after 6 events")
+        await shown.page.get_by_label("Event", exact=True).fill("2")
+        await expect(shown.page.locator("#then")).to_contain_text("RUNNING")
+        await asyncio.sleep(2.5)  # the next look leaves it there
+        await shown.shows("as it was after event 2 of 6")
