@@ -122,6 +122,7 @@ async def compare_sets(old: Audit, new: Audit) -> Comparison:
     """Every row of two sets that stand at the same positions. Partitions of another log are not compared row by row."""
     count, found = Counter[str](), list[Difference]()
     stored, folded = await old.marks(), await new.marks()
+    found += emptied(stored, folded)
     for partition in sorted(stored.keys() & folded.keys()):
         marks = whole_differences(partition, stored[partition], folded[partition])
         found += marks
@@ -133,6 +134,12 @@ async def compare_sets(old: Audit, new: Audit) -> Comparison:
                 found += differences
     first = tuple(found[:DIFFERENCES_MAX])
     return Comparison(count["equal"], count["differing"], count["missing"], count["extra"], first)
+
+
+def emptied(stored: Mapping[int, Mark], folded: Mapping[int, Mark]) -> list[Difference]:
+    """Partitions of which the log holds nothing any more: their rows are another log's."""
+    gone = sorted(stored.keys() - folded.keys())
+    return [difference(f"partition {number}", "position", stored[number].position, 0) for number in gone]
 
 
 def whole_differences(partition: int, stored: Mark, folded: Mark) -> list[Difference]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from projections.compare import DIFFERENCES_MAX, Comparison, Difference, run_differences, whole_differences
+from projections.compare import DIFFERENCES_MAX, Comparison, Difference, emptied, run_differences, whole_differences
 from projections.postgres_admin import AUDIT_TIMEOUT_S, SWAP_TIMEOUT_S, SchemaAudit
 from projections.rows import CHAIN, REFUSES, SHOWN
 from projections.sql import queries
@@ -51,7 +51,9 @@ async def _compare(both: Connection, old: str, new: str) -> Comparison:
 
 def _whole(stored: dict[int, Mark], folded: dict[int, Mark]) -> list[Difference]:
     both = sorted(stored.keys() & folded.keys())
-    return [each for number in both for each in whole_differences(number, stored[number], folded[number])]
+    return emptied(stored, folded) + [
+        each for number in both for each in whole_differences(number, stored[number], folded[number])
+    ]
 
 
 def _sql(name: str, old: str, new: str) -> str:

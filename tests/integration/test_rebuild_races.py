@@ -179,7 +179,10 @@ async def test_a_log_that_was_made_anew(pair: Pair) -> None:
     topics.log = Log(topics.log.partitions)
     for partition in range(topics.log.partitions):
         topics.put_command(partition, b"no command")
-    await rebuild(settings, store, topics, ignore)
+    told = await rebuild(settings, store, topics, ignore)
+    assert [(each.run, each.column, each.folded) for each in told.differences] == [
+        (f"partition {partition}", "position", "0") for partition in range(topics.log.partitions)
+    ]
     again = random_log(23, runs=10)
     for partition in range(again.partitions):
         assert await store.mark(partition) is None
