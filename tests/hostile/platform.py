@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -43,9 +44,7 @@ class Caller:
                 connection.putheader(name, value)
             if case.body is not None:
                 connection.putheader("Content-Length", str(len(case.body)))
-            with suppress(
-                OSError
-            ):  # the server has answered and left before all was sent  # an API that has heard enough
+            with suppress(BrokenPipeError, ConnectionResetError):  # an API that has heard enough
                 connection.endheaders(case.body)
             with connection.getresponse() as response:
                 text = response.read()
@@ -65,13 +64,22 @@ def exchanged(address: str, sent: bytes) -> list[int]:
     parts = urlsplit(address)
     received = b""
     with socket.create_connection((parts.hostname, parts.port), timeout=ANSWER_S) as connection:
-        with suppress(OSError):  # the server has answered and left before all was sent
+        with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
+            _say_no_more(connection)
         with suppress(ConnectionResetError):
             while chunk := connection.recv(65_536):
                 received += chunk
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
+
+
+def _say_no_more(connection: socket.socket) -> None:
+    """Close this side, unless the other one has closed both."""
+    try:
+        connection.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
 
 
 async def ends(settings: Settings) -> Mapping[str, int]:

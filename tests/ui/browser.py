@@ -54,6 +54,17 @@ class Screen:
     async def press(self, button: str) -> None:
         await self.page.get_by_role("button", name=button, exact=True).click()
 
+    async def begin_rebuild(self) -> None:
+        """By its button, and the one that says that this is meant."""
+        await self.press("Rebuild")
+        await self.page.get_by_role("dialog").get_by_role("button", name="Rebuild").click()
+
+    async def cancel_rebuild(self) -> None:
+        """In the same way; the tables stay as they are."""
+        await self.press("Cancel the rebuild")
+        await self.press("Cancel it")
+        await self.shows("Cancelled. The tables that serve were not touched.")
+
 
 @asynccontextmanager
 async def screen(address: str, **context: Any) -> AsyncIterator[Screen]:

@@ -20,18 +20,13 @@ from ops.parts import environment
 from schemas.settings import Settings
 from tests.fleet import Fleet, Told, platform, until
 from tests.judging import judged
-from tests.ui.browser import NEEDS_CHROMIUM, Screen, column, screen
+from tests.ui.browser import NEEDS_CHROMIUM, column, screen
 from tests.workload import ENDS, mix
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow, pytest.mark.timeout(240)]
 
 RUNS: Final = 500
 NO_HELP: Final[Told] = {"projector": {"workflow_rebuild_helps": False}}
-
-
-async def begin_rebuild(shown: Screen) -> None:
-    await shown.press("Rebuild")
-    await shown.page.get_by_role("dialog").get_by_role("button", name="Rebuild").click()
 
 
 async def test_a_rebuild_is_begun_cancelled_watched_and_read(settings: Settings, tmp_path: Path) -> None:
@@ -43,14 +38,12 @@ async def test_a_rebuild_is_begun_cancelled_watched_and_read(settings: Settings,
         run_id = next(iter(fleet.accepted))
         async with screen(fleet.of("api")[0].address) as shown:
             await shown.open("projections")
-            await begin_rebuild(shown)
+            await shown.begin_rebuild()
             await shown.shows("no process works on it")
-            await shown.press("Cancel the rebuild")
-            await shown.press("Cancel it")
-            await shown.shows("Cancelled. The tables that serve were not touched.")
+            await shown.cancel_rebuild()
             await judged(fleet)
             await changed_by_hand(settings, run_id)
-            await begin_rebuild(shown)
+            await shown.begin_rebuild()
             await shown.shows("no process works on it")
             async with frozen_in_the_middle(fleet) as (pid, events):
                 bar = shown.page.get_by_role("progressbar", name="All events")

@@ -34,9 +34,7 @@ async def test_the_progress_of_a_rebuild(world: World, shown: Screen) -> None:
     await shown.press("Cancel the rebuild")
     await shown.press("Back")
     await shown.shows("folding, 2 processes")
-    await shown.press("Cancel the rebuild")
-    await shown.press("Cancel it")
-    await shown.shows("Cancelled. The tables that serve were not touched.")
+    await shown.cancel_rebuild()
 
 
 async def test_the_report_of_a_rebuild(world: World, shown: Screen) -> None:
@@ -61,8 +59,7 @@ async def test_a_rebuild_that_is_begun_here(world: World, shown: Screen) -> None
     """After a question; it says that nobody works on it, and what it came to."""
     await shown.open("projections")
     await shown.shows("None yet.")
-    await shown.press("Rebuild")
-    await shown.page.get_by_role("dialog").get_by_role("button", name="Rebuild").click()
+    await shown.begin_rebuild()
     await shown.shows("preparing, and no process works on it")
     begun = await world.store.board().read()
     assert begun is not None

@@ -146,8 +146,7 @@ async def test_with_keys_it_asks_for_one() -> None:
         assert token.text not in await shown.page.content()
         assert token.text not in shown.page.url
         assert await shown.page.evaluate("localStorage.length + document.cookie.length") == 0
-        await shown.press("Rebuild")
-        await shown.page.get_by_role("dialog").get_by_role("button", name="Rebuild").click()
+        await shown.begin_rebuild()
         await expect(shown.page.get_by_role("alert")).to_contain_text("no scope 'operate'")
         await shown.page.reload()
         await shown.shows("Quarantine")
