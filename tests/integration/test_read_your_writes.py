@@ -25,21 +25,24 @@ WORKFLOW: Final = {"id": "brief", "name": "brief", "steps": [{"name": "a", "type
 
 
 @asynccontextmanager
-async def slowed(projectors: list[Member]) -> AsyncIterator[None]:
-    """Until the end of the block these processes stand still for two thirds of the time."""
+async def slowed(projectors: list[Member]) -> AsyncIterator[asyncio.Event]:
+    """Until the end of the block these processes stand still for two thirds of the time; the event is set meanwhile."""
+    still = asyncio.Event()
 
     async def slow() -> None:
         while True:
             for one in projectors:
                 one.freeze()
+            still.set()
             await asyncio.sleep(FROZEN_S)
+            still.clear()
             for one in projectors:
                 one.thaw()
             await asyncio.sleep(THAWED_S)
 
     task = asyncio.create_task(slow())
     try:
-        yield
+        yield still
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -107,8 +110,8 @@ class Client:
 
 @pytest.mark.parametrize("backend", ["postgres", "filesystem"])
 async def test_no_answer_is_older_than_its_position(settings: Settings, tmp_path: Path, backend: str) -> None:
-    """Hundreds of writes at one API process, each looked at through the other one while the projector is slow. Without a
-    position some of these looks come too early; with one, none does."""
+    """Hundreds of writes at one API process, each begun while the projector stands still and looked at through the other
+    one. Without a position some of these looks come too early; with one, none does."""
     changed = {"storage_backend": backend, "workflow_partitions": 4, "workflow_position_wait_s": 20.0}
     async with (
         platform(settings.model_copy(update=changed), tmp_path, apis=2) as fleet,
@@ -117,13 +120,14 @@ async def test_no_answer_is_older_than_its_position(settings: Settings, tmp_path
         await fleet.define(WORKFLOW)
         client, room = Client(fleet, http), asyncio.Semaphore(AT_ONCE)
 
-        async def one(number: int) -> None:
+        async def one(number: int, still: asyncio.Event) -> None:
             async with room:
+                await still.wait()
                 await client.see(number)
 
-        async with slowed(fleet.of("projector")), asyncio.TaskGroup() as group:
+        async with slowed(fleet.of("projector")) as still, asyncio.TaskGroup() as group:
             for number in range(WRITES):
-                group.create_task(one(number))
+                group.create_task(one(number, still))
         assert client.stale > WRITES / 10
 
 
