@@ -51,14 +51,15 @@ class Filling:
     async def fold_to(self, number: int, end: int) -> None:
         """Fold a loaded partition up to `end`, which the log holds."""
         fold, tp = self.folds[number], self.events_of(number)
-        intake = Intake(tp)
+        intake, most = Intake(tp), self._settings.workflow_projector_batch_max
         intake.begin(fold.position)
         async with aclosing(_closable(self._reader.read(tp, fold.position, end))) as batches:
-            async for records in batches:
-                if not intake.add(records):
-                    raise LogMismatch(partition=number, topic=tp.topic, reason=f"offset {intake.next} is missing")
-                if intake.records >= self._settings.workflow_projector_batch_max or intake.bytes >= BATCH_BYTES_MAX:
-                    await self._write(fold, intake)
+            async for fetched in batches:
+                for at in range(0, len(fetched), most):
+                    if not intake.add(fetched[at : at + most]):
+                        raise LogMismatch(partition=number, topic=tp.topic, reason=f"offset {intake.next} is missing")
+                    if intake.records >= most or intake.bytes >= BATCH_BYTES_MAX:
+                        await self._write(fold, intake)
         if intake.records:
             await self._write(fold, intake)
 
