@@ -24,32 +24,6 @@ THAWED_S: Final = 0.25
 WORKFLOW: Final = {"id": "brief", "name": "brief", "steps": [{"name": "a", "type": "delay", "config": {"duration": 0}}]}
 
 
-@asynccontextmanager
-async def slowed(projectors: list[Member]) -> AsyncIterator[asyncio.Event]:
-    """Until the end of the block these processes stand still for two thirds of the time; the event is set meanwhile."""
-    still = asyncio.Event()
-
-    async def slow() -> None:
-        while True:
-            for one in projectors:
-                one.freeze()
-            still.set()
-            await asyncio.sleep(FROZEN_S)
-            still.clear()
-            for one in projectors:
-                one.thaw()
-            await asyncio.sleep(THAWED_S)
-
-    task = asyncio.create_task(slow())
-    try:
-        yield still
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        for one in projectors:
-            one.thaw()
-
-
 class Client:
     """Writes at one process and reads at the other, taking turns."""
 
@@ -57,6 +31,9 @@ class Client:
         self._apis, self._http = [api.address for api in fleet.of("api")], http
         self.stale = 0
         """answers that were too old, where no position was asked for"""
+        self.still = asyncio.Event()
+        """set while the projectors stand still"""
+        self._early = 0
 
     async def see(self, number: int) -> None:
         """Start a run, or define a workflow, and look at it elsewhere."""
@@ -83,9 +60,14 @@ class Client:
         )
 
     async def _run(self, here: str, there: str) -> None:
-        begun = await self._post(f"{here}/api/v1/trigger", {"workflow_id": "brief"})
-        url = f"/api/v1/runs/{begun['run_id']}"
-        self.stale += (await self._http.get(f"{there}{url}")).status_code == 404
+        await self.still.wait()
+        self._early += 1
+        try:
+            begun = await self._post(f"{here}/api/v1/trigger", {"workflow_id": "brief"})
+            url = f"/api/v1/runs/{begun['run_id']}"
+            self.stale += (await self._http.get(f"{there}{url}")).status_code == 404
+        finally:
+            self._early -= 1
         listed = await self._get(f"{there}/api/v1/runs", min_position=begun["position"], limit=200)
         assert begun["run_id"] in {run["run_id"] for run in listed["items"]}
         seen = await self._get(f"{there}{url}", min_position=begun["position"])
@@ -107,6 +89,36 @@ class Client:
         found: dict[str, Any] = answer.json()
         return found
 
+    async def looked(self) -> bool:
+        """Whether no look is under way that may come too early."""
+        return self._early == 0
+
+
+@asynccontextmanager
+async def slowed(projectors: list[Member], client: Client) -> AsyncIterator[None]:
+    """Until the end of the block these processes stand still for two thirds of the time, and until early looks are over."""
+
+    async def slow() -> None:
+        while True:
+            for one in projectors:
+                one.freeze()
+            client.still.set()
+            await asyncio.sleep(FROZEN_S)
+            client.still.clear()
+            await until(client.looked, "early looks are over", 60, every_s=0.01)
+            for one in projectors:
+                one.thaw()
+            await asyncio.sleep(THAWED_S)
+
+    task = asyncio.create_task(slow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        for one in projectors:
+            one.thaw()
+
 
 @pytest.mark.parametrize("backend", ["postgres", "filesystem"])
 async def test_no_answer_is_older_than_its_position(settings: Settings, tmp_path: Path, backend: str) -> None:
@@ -120,14 +132,13 @@ async def test_no_answer_is_older_than_its_position(settings: Settings, tmp_path
         await fleet.define(WORKFLOW)
         client, room = Client(fleet, http), asyncio.Semaphore(AT_ONCE)
 
-        async def one(number: int, still: asyncio.Event) -> None:
+        async def one(number: int) -> None:
             async with room:
-                await still.wait()
                 await client.see(number)
 
-        async with slowed(fleet.of("projector")) as still, asyncio.TaskGroup() as group:
+        async with slowed(fleet.of("projector"), client), asyncio.TaskGroup() as group:
             for number in range(WRITES):
-                group.create_task(one(number, still))
+                group.create_task(one(number))
         assert client.stale > WRITES / 10
 
 
