@@ -18,7 +18,7 @@ PIP_QUIETLY := -m pip install --quiet --disable-pip-version-check
 # More arguments for the command of a target, as in `make tests ARGS="tests/unit -x"`.
 ARGS ?=
 # Tests wait for servers more than they compute: so many of their files run at once, on servers of their own.
-PROCESSES ?= 4
+PROCESSES ?= 3
 # Per cent of lines and branches that all tests together must reach; some of them alone need not.
 COVERAGE_MIN ?= $(if $(ARGS),0,88)
 
