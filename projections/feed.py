@@ -16,26 +16,28 @@ SLICE_RECORDS: Final = 500
 SLICE_RUNS: Final = 500
 
 
-async def fold_records(fold: PartitionFold, store: SnapshotStore, records: Sequence[Record]) -> Batch:
-    """Fold the records that follow, a slice of the loop's time after the other.
+async def fold_records(
+    fold: PartitionFold, store: SnapshotStore, records: Sequence[Record], *, part: bool = False
+) -> Batch:
+    """Fold the records that follow, a slice of the loop's time after the other. `part`: see `PartitionFold.part`.
 
     Raises StoreAway, and StalePosition when the store does not stand where the fold began.
     """
     tips = await _tips(fold, store, list(fold.unknown(records)))
     taken = 0
     while taken < len(records):
-        part = records[taken : taken + SLICE_RECORDS]
-        count = fold.take(part, tips)
+        some = records[taken : taken + SLICE_RECORDS]
+        count = fold.take(some, tips)
         taken += count
-        if count < len(part):
+        if count < len(some):
             tips |= await _tips(fold, store, [fold.asks])
         else:
             await asyncio.sleep(0)
     more = True
     while more:
-        more = fold.prepare(SLICE_RUNS)
+        more = fold.prepare(SLICE_RUNS, finished=part)
         await asyncio.sleep(0)
-    return fold.batch()
+    return fold.part() if part else fold.batch()
 
 
 async def _tips(fold: PartitionFold, store: SnapshotStore, run_ids: Sequence[str]) -> dict[str, Tip | None]:

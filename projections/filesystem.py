@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -16,7 +16,7 @@ from projections.board import Board
 from projections.compare import Comparison, compare_sets
 from projections.file_board import FileBoard
 from projections.sqlite_thread import SqliteThread, file_of
-from projections.tables import Audit, Level, StoredRow
+from projections.tables import Audit, Level, StoredRow, Write
 from schemas.position import Position
 from schemas.store import (
     Batch,
@@ -41,6 +41,7 @@ class FilesystemStore:
     """All tables in a file of `folder`, used by a thread of its own. `file` fixes it to a set that does not serve yet."""
 
     remembers = True
+    batches_together = 1
 
     def __init__(self, folder: Path, *, file: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self.folder, self.timeout_s = folder, timeout_s
@@ -148,6 +149,9 @@ class FilesystemStore:
         await self._thread.run(lambda: self._thread.discard(file_of(name)))
 
     async def begin_filling(self) -> None: ...
+
+    def writing(self) -> AbstractAsyncContextManager[Write]:
+        return nullcontext(self.apply)
 
     async def end_filling(self) -> None: ...
 

@@ -50,25 +50,44 @@ class Filling:
 
     async def fold_to(self, number: int, end: int) -> None:
         """Fold a loaded partition up to `end`, which the log holds."""
-        fold, tp = self.folds[number], self.events_of(number)
+        fold = self.folds[number]
+        async with aclosing(self._batches(fold.position, self.events_of(number), end)) as batches:
+            records = await anext(batches, None)
+            while records is not None:
+                records = await self._write(fold, records, batches)
+
+    async def _batches(self, position: int, tp: TP, end: int) -> AsyncGenerator[Sequence[Record], None]:
+        """The records from `position` up to `end`, a batch at a time."""
         intake, most = Intake(tp), self._settings.workflow_projector_batch_max
-        intake.begin(fold.position)
-        async with aclosing(_closable(self._reader.read(tp, fold.position, end))) as batches:
-            async for fetched in batches:
+        intake.begin(position)
+        async with aclosing(_closable(self._reader.read(tp, position, end))) as fetches:
+            async for fetched in fetches:
                 for at in range(0, len(fetched), most):
                     if not intake.add(fetched[at : at + most]):
-                        raise LogMismatch(partition=number, topic=tp.topic, reason=f"offset {intake.next} is missing")
+                        raise LogMismatch(
+                            partition=tp.partition, topic=tp.topic, reason=f"offset {intake.next} is missing"
+                        )
                     if intake.records >= most or intake.bytes >= BATCH_BYTES_MAX:
-                        await self._write(fold, intake)
+                        yield intake.merged(most, BATCH_BYTES_MAX)
         if intake.records:
-            await self._write(fold, intake)
+            yield intake.merged(most, BATCH_BYTES_MAX)
 
-    async def _write(self, fold: PartitionFold, intake: Intake) -> None:
-        records = intake.merged(self._settings.workflow_projector_batch_max, BATCH_BYTES_MAX)
-        batch = await fold_records(fold, self._second, records)
-        await self._second.apply(batch)
-        self._applied[fold.partition] = batch.mark.position
-        await self._wrote()
+    async def _write(
+        self, fold: PartitionFold, records: Sequence[Record], batches: AsyncGenerator[Sequence[Record], None]
+    ) -> Sequence[Record] | None:
+        """Write these records and some batches that follow in one transaction, of which the last write brings the rows of
+        unfinished runs: most of them will have ended by then. What comes next; None at the end."""
+        following: Sequence[Record] | None = records
+        async with self._second.writing() as write:
+            for left in reversed(range(self._second.batches_together)):
+                if following is None:
+                    await write(fold.batch())
+                    break
+                await write(await fold_records(fold, self._second, following, part=left > 0))
+                await self._wrote()
+                following = await anext(batches, None)
+        self._applied[fold.partition] = fold.position
+        return following
 
     async def ends(self) -> dict[int, int]:
         """Where the log of each partition ends, in the order of their numbers."""

@@ -37,7 +37,8 @@ class PartitionFold:
     """A partition up to `position`: its epoch and all its unfinished runs.
 
     `take` records in offset order, then collect their `batch`; the next `take` comes after the store has applied it,
-    because from then on the store alone remembers the runs that ended.
+    because from then on the store alone remembers the runs that ended. Several times of taking may stand in one transaction:
+    all but the last are then collected by `part`.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class PartitionFold:
         """the run of which `take` must be told before it can go on"""
         self.start = self.position
         """where the store stands: the position of the last batch"""
+        self._collected = self.position
         self._ended: set[str] = set()
+        self._finished: list[_Touched] = []
         self._touched: dict[str, _Touched] = {}
         self._rows: list[RunRow] = []
         self._history: list[HistoryRow] = []
@@ -133,6 +136,7 @@ class PartitionFold:
         if run.phase == "done":
             del self.runs[run_id], self._clocks[run_id]
             self._ended.add(run_id)
+            self._finished.append(self._touched.pop(run_id))
         if type_ not in SHAPES:
             type_ = clean_text(type_)
         self._history.append(HistoryRow(run_id, run.seq, type_, offset, record.timestamp, value))
@@ -158,20 +162,34 @@ class PartitionFold:
         self.asks = run_id
         return _WAITS
 
-    def prepare(self, runs_max: int) -> bool:
-        """Make the rows of up to so many of the runs that changed; whether there are more. `batch` makes what is left."""
-        names = list(islice(self._touched, runs_max))
-        self._rows += [_row(self.partition, self._touched.pop(name)) for name in names]
-        return bool(self._touched)
+    def prepare(self, runs_max: int, *, finished: bool = False) -> bool:
+        """Make the rows of up to so many of the runs that changed, or of those among them that ended; whether there are more.
+        What is left is done by `batch` and `part`."""
+        room = max(0, runs_max - len(self._finished))
+        rows, self._finished = self._finished[:runs_max], self._finished[runs_max:]
+        if not finished:
+            rows += [self._touched.pop(name) for name in list(islice(self._touched, room))]
+        self._rows += [_row(self.partition, touched) for touched in rows]
+        return bool(self._finished or (self._touched and not finished))
 
     def batch(self) -> Batch:
-        """What the records taken since the last batch come to."""
-        self.prepare(len(self._touched))
-        start, self.start = self.start, self.position
+        """What the records taken since the last batch or part come to, and the runs that the parts before it left out."""
+        self.prepare(len(self._finished) + len(self._touched))
+        batch = self._collect()
+        self.start, self._ended = self.position, set()
+        return batch
+
+    def part(self) -> Batch:
+        """What the records taken since then come to but for the rows of unfinished runs, which a `batch` must bring within
+        the same transaction: a run whose events stand apart is then written once."""
+        self.prepare(len(self._finished), finished=True)
+        return self._collect()
+
+    def _collect(self) -> Batch:
+        start, self._collected = self._collected, self.position
         rows, self._rows = self._rows, []
         history, self._history = self._history, []
         orphans, self._orphans = self._orphans, Counter()
-        self._ended = set()
         return Batch(self.partition, start, self.mark, rows, history, orphans, generation=self.generation)
 
 

@@ -6,7 +6,7 @@ import time
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from typing import Final, Literal, Self, TypeVar
@@ -16,7 +16,7 @@ from projections.compare import Comparison, compare_sets
 from projections.fold import refold
 from projections.past import as_it_was
 from projections.rows import PROJECTION_VERSION, Chain, columns, instant_us, stored_pending, stored_run
-from projections.tables import Audit, Level, StoredRow
+from projections.tables import Audit, Level, StoredRow, Write
 from schemas.errors import StalePosition
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
@@ -105,6 +105,7 @@ class MemoryStore:
     """All rows in dictionaries. Every method runs to its end without a break, so each is one transaction."""
 
     remembers = False
+    batches_together = 1
 
     def __init__(self) -> None:
         self._data = _Data()
@@ -293,6 +294,9 @@ class MemoryStore:
         self._seconds.pop(name, None)
 
     async def begin_filling(self) -> None: ...
+
+    def writing(self) -> AbstractAsyncContextManager[Write]:
+        return nullcontext(self.apply)
 
     async def end_filling(self) -> None: ...
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from projections import postgres_admin
@@ -18,10 +18,18 @@ from projections.lists import counts_query, list_query, list_then_query, seq_bou
 from projections.past import moved_since, page_then
 from projections.postgres_board import PostgresBoard
 from projections.postgres_compare import compare
-from projections.postgres_write import Rows, is_small, write, write_around_poison, write_pending, write_small
+from projections.postgres_write import (
+    Rows,
+    is_small,
+    write,
+    write_around_poison,
+    write_or_around_poison,
+    write_pending,
+    write_small,
+)
 from projections.rows import by_run, instant_us, stored_view
 from projections.sql import queries
-from projections.tables import Audit, Level
+from projections.tables import Audit, Level, Write
 from schemas.errors import StoreRefused
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
@@ -57,6 +65,7 @@ class PostgresStore:
     """All tables in one schema of a database; another schema holds the second set during a rebuild."""
 
     remembers = True
+    batches_together = 4
 
     def __init__(
         self, dsn: str, *, schema: str = SCHEMA, timeout_s: float = TIMEOUT_S, small_events: int = SMALL_EVENTS
@@ -235,6 +244,18 @@ class PostgresStore:
 
     async def begin_filling(self) -> None:
         await postgres_admin.begin_filling(self._db)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Write]:
+        async with self._db.transaction(timeout_s=self._db.timeout_s * self.batches_together) as connection:
+
+            async def write_one(batch: Batch) -> None:
+                try:
+                    await write_or_around_poison(connection, Rows(batch, self._refused), self._refused)
+                except POISON as poison:
+                    raise StoreRefused(what=f"a record of partition {batch.partition}: {poison}") from poison
+
+            yield write_one
 
     async def end_filling(self) -> None:
         await postgres_admin.end_filling(self._db)

@@ -37,6 +37,8 @@ AT_ONCE: Final = 2
 RENEW_S: Final = 1.0
 LOOK_S: Final = 0.2
 """Between two looks at a board where there was nothing to do."""
+CUT_OFF_MAX: Final = 3
+"""Times in a row that a transaction may be lost while the board can be read."""
 T = TypeVar("T")
 
 
@@ -162,6 +164,7 @@ class _Worker:
         self._board = store.board()
         self._held: dict[int, Filling] = {}
         self._gone = False
+        self._cut_off = 0
         self._second: Tables | None = None
 
     async def run(self) -> Rebuild:
@@ -175,7 +178,9 @@ class _Worker:
                     await _discard(self._store, rebuild)
                 return rebuild
             worked = await self._part(rebuild)
-            if not worked:
+            if worked:
+                self._cut_off = 0
+            else:
                 await asyncio.sleep(LOOK_S)
 
     async def _part(self, rebuild: Rebuild) -> bool:
@@ -190,7 +195,10 @@ class _Worker:
             current = await self._board.read()
             if current is None or current.id != self._id or current.ended:
                 return False  # its tables are gone with it
-            raise
+            self._cut_off += 1
+            if self._cut_off > CUT_OFF_MAX:
+                raise
+            return False  # the store ends the transaction of a process that was frozen: it is done again
 
     async def fail(self, error: WorkflowError) -> None:
         """Nobody can go on with this."""

@@ -9,10 +9,11 @@ from typing import NamedTuple, Protocol, Self
 from projections.board import Board
 from projections.compare import Comparison
 from projections.rows import Chain, Shown
-from schemas.store import HistoryRow, Mark, Store
+from schemas.store import Batch, HistoryRow, Mark, Store
 
 Level = Callable[[Mapping[int, int]], Awaitable[None]]
 """Told partition → position of its events; returns when the second set stands there."""
+Write = Callable[[Batch], Awaitable[None]]
 
 
 class StoredRow(NamedTuple):
@@ -49,6 +50,9 @@ class Audit(Protocol):
 class Tables(Store, Protocol):
     """A store that can be audited and rebuilt. Each call raises StoreAway when the store does not answer."""
 
+    batches_together: int
+    """Batches that `writing` had better be given at a time; 1 where nothing is gained by more."""
+
     def audit(self) -> AbstractAsyncContextManager[Audit]: ...
 
     def board(self) -> Board:
@@ -74,6 +78,11 @@ class Tables(Store, Protocol):
 
     async def begin_filling(self) -> None:
         """Of an empty second set: go without all that only readers need, until `end_filling`."""
+        ...
+
+    def writing(self) -> AbstractAsyncContextManager[Write]:
+        """One transaction for up to `batches_together` batches, each told as to `apply`, that follow one another. Others see
+        them all when the block ends, and none when it fails."""
         ...
 
     async def end_filling(self) -> None:

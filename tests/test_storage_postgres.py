@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from projections import postgres_admin
+from projections.feed import fold_records
 from projections.fold import PartitionFold
 from projections.postgres import PostgresStore
 from schemas.errors import OtherProjection, StoreAway, StoreRefused
@@ -20,7 +21,7 @@ from tests.contract.store_past import PastContract
 from tests.contract.store_reads import ReadContract
 from tests.contract.store_tables import SharedContract, TablesContract
 from tests.contract.store_writes import WriteContract
-from tests.feeding import CLUSTER, feed, fold_batch
+from tests.feeding import CLUSTER, everything, feed, fold_batch
 from tests.histories import Log
 
 SHAPE = """
@@ -210,6 +211,36 @@ async def test_a_poisoned_row_is_found_by_bisecting(
         assert len(rows) == story.seq
         assert (await store.tips(0, [story.run_id]))[1][story.run_id].digest == story.tip
     assert (await store.positions())["e", 0] == len(log.records[0])
+
+
+async def test_batches_of_one_transaction(store: PostgresStore, raw: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Nobody sees one before all are there, an error takes all back, and a poisoned row of one is quarantined as ever."""
+    await raw.execute("alter table runs add check (payload->>'n' is null or payload->>'n' not in ('3', '20'))")
+    log, stories = whole_log(*["SUCCESS", "RUNNING"] * 20)
+    cuts = [log.records[0][at : at + 50] for at in range(0, len(log.records[0]), 50)]
+
+    async def write_all(*, breaks: bool = False) -> None:
+        fold = PartitionFold(0, 1, CLUSTER)
+        async with store.writing() as write:
+            for some in cuts:
+                await write(await fold_records(fold, store, some, part=True))
+                assert await store.positions() == {}
+            await write(fold.batch())
+            if breaks:
+                raise StoreRefused(what="nothing of it")
+
+    with pytest.raises(StoreRefused, match="nothing of it"):
+        await write_all(breaks=True)
+    assert await store.positions() == {}
+    assert await store.runs(RunFilter(), after=None, limit=100) == []
+    await write_all()
+    at_once = await everything(store)
+    assert {run["view"]["run_id"] for run in at_once["runs"] if run["view"]["set_aside"]} == {
+        stories[number].run_id for number in (3, 20)
+    }
+    await raw.execute("delete from runs; delete from history; delete from positions")
+    await feed(store, log)
+    assert await everything(store) == at_once
 
 
 async def test_a_quarantined_run_goes_on_and_comes_back(

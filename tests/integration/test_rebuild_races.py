@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from projections import rebuild as rebuilding
@@ -27,6 +28,10 @@ from tests.feeding import everything, feed, fold_batch
 from tests.histories import Log, random_log
 
 SETS = queries("postgres_sets")
+END_IDLE_TRANSACTIONS = """
+select count(*) filter (where pg_terminate_backend(pid)) from pg_stat_activity
+where datname = current_database() and state = 'idle in transaction'
+"""
 Pair = tuple[Tables, Tables]
 
 
@@ -47,8 +52,8 @@ def ignore(_progress: Progress) -> None:
     """Nobody watches."""
 
 
-async def filled(store: Tables, seed: int = 21) -> tuple[Settings, FakeTopics, dict[str, Any]]:
-    log = random_log(seed, runs=10)
+async def filled(store: Tables, seed: int = 21, runs: int = 10) -> tuple[Settings, FakeTopics, dict[str, Any]]:
+    log = random_log(seed, runs=runs)
     settings = Settings(workflow_partitions=log.partitions, workflow_projector_batch_max=40)
     for partition in range(log.partitions):
         await feed(store, log, partition=partition)
@@ -188,6 +193,38 @@ async def test_a_log_that_was_made_anew(pair: Pair) -> None:
         assert await store.mark(partition) is None
         await feed(store, again, partition=partition)
         assert (await store.positions())["e", partition] == len(again.records[partition])
+
+
+async def test_the_server_ends_the_transaction_of_a_process_that_folds(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does with one that was frozen: what was not committed is folded again, and the end is the same."""
+    store, ended = PostgresStore(postgres_dsn), list[int]()
+    await store.migrate()
+    settings, topics, before = await filled(store, 24, runs=60)
+    raw = await asyncpg.connect(postgres_dsn)
+    begun = await request(store, "me")
+
+    async def read(tp: TP, begin: int, end: int) -> AsyncIterator[Any]:
+        async for records in FakeTopics.read(topics, tp, begin, end):
+            if (
+                tp.topic == settings.topics.events
+                and records[0].offset > settings.workflow_projector_batch_max
+                and sum(ended) < 2
+            ):
+                ended.append(await raw.fetchval(END_IDLE_TRANSACTIONS))
+            yield records
+
+    monkeypatch.setattr(topics, "read", read)
+    try:
+        done = await work(settings, store, topics, ignore, begun.id, at_once=1)
+        assert sum(ended) > 0, "no transaction was open"
+        assert done.report is not None
+        assert (done.phase, done.report.equal, done.report.missing) == ("done", len(before["rows"]), 0)
+        assert await everything(store) == before
+    finally:
+        await raw.close()
+        await store.close()
 
 
 @pytest.mark.parametrize("held", ["compare", "swap"])

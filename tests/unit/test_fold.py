@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Mapping
 
 import pytest
@@ -177,6 +178,39 @@ def test_cuts_do_not_matter(seed: int) -> None:
     assert last == rows_of(whole)
     assert history == whole.history
     assert batch.mark == whole.mark
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_parts_and_the_batch_after_them_are_one_batch(seed: int, size: int) -> None:
+    """However many parts there are, each run has one row, that of its end or of the last batch, and nothing is told twice."""
+    log = random_log(seed, partitions=1)
+    records = log.records[0]
+    _, whole = fold_of(log)
+    fold, rows, history, orphans = PartitionFold(0, 1, "c"), list[RunRow](), list[HistoryRow](), Counter[str]()
+    told: dict[str, Tip | None] = {}
+    at = 0
+    for begin in range(0, len(records), size):
+        some, taken = records[begin : begin + size], 0
+        while taken < len(some):
+            taken += fold.take(some[taken:], told)
+            if taken < len(some):
+                told[fold.asks] = None  # a store that others have written nothing to answers this until the batch
+        part = fold.part()
+        assert (part.start, part.mark.position) == (at, begin + len(some))
+        assert all(row.done for row in part.runs)
+        assert fold.start == 0
+        at = part.mark.position
+        rows += part.runs
+        history += part.history
+        orphans.update(part.orphans)
+    rest = fold.batch()
+    assert (rest.start, rest.mark, rest.history, fold.start) == (at, whole.mark, [], at)
+    rows += rest.runs
+    assert len({row.run_id for row in rows}) == len(rows)
+    assert {row.run_id: row for row in rows} == rows_of(whole)
+    assert history == whole.history
+    assert orphans == whole.orphans
 
 
 def test_rows_may_be_made_in_slices() -> None:
