@@ -76,6 +76,9 @@ class ProjectionBody(Body):
     quarantined: int = Field(description="runs that are set aside, because an event of theirs cannot be folded")
     partitions: list[ProjectedPartition]
     rebuild: RebuildBody | None = Field(description="the last one")
+    old_tables: bool = Field(
+        description="whether the tables that a rebuild replaced are still there; `workflow projections drop-old` deletes them"
+    )
 
 
 class QuarantinedRun(Body):

@@ -169,6 +169,9 @@ class FilesystemStore:
             await second._thread.do(lambda tables: tables.follow(holder.marks))
             await holder.give_way(name)
 
+    async def has_old(self) -> bool:
+        return await self._thread.run(self._thread.has_old)
+
     async def drop_old(self) -> bool:
         return await self._thread.run(self._thread.drop_old)
 

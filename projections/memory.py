@@ -313,6 +313,9 @@ class MemoryStore:
             second._data.marks[partition] = replace(mark, generation=generation)
         self._data, self._seconds = second._data, {}
 
+    async def has_old(self) -> bool:
+        return False
+
     async def drop_old(self) -> bool:
         """It is gone with the swap."""
         return False

@@ -36,9 +36,10 @@ class SharedProjection:
 
 
 async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[str, Any]:
-    """{name, version, code_version, state, behind, quarantined, partitions, rebuild}; `behind`: events of the log that the
-    tables do not hold, and `partitions` where each stands; `quarantined`: runs that are set aside; `state`: "live",
-    "rebuilding", or "other version" where the tables are not those of this program."""
+    """{name, version, code_version, state, behind, quarantined, partitions, rebuild, old_tables}; `behind`: events of the log
+    that the tables do not hold, and `partitions` where each stands; `quarantined`: runs that are set aside; `state`: "live",
+    "rebuilding", or "other version" where the tables are not those of this program; `old_tables`: whether those that the last
+    rebuild replaced are still there."""
     last, version = await store.board().read(), await store.projection_version()
     running = last is not None and not last.ended
     partitions = await _partitions(settings, store, reader)
@@ -51,6 +52,7 @@ async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[st
         "behind": sum(each["behind"] for each in partitions),
         "partitions": partitions,
         "rebuild": None if last is None else rebuild_view(last),
+        "old_tables": await store.has_old(),
     }
 
 

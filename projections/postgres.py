@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 SQL: Final = queries("postgres")
 SETS: Final = queries("postgres_sets")
 SCHEMA: Final = "workflow"
+OLD: Final = "old"
+"""Name of the set that the last swap replaced."""
 READ: Final = "begin isolation level repeatable read, read only"
 TIMEOUT_S: Final = 60.0
 SMALL_EVENTS: Final = 500
@@ -266,8 +268,11 @@ class PostgresStore:
     async def swap(self, second: Self, level: Level) -> None:
         await postgres_admin.swap(self._db, second._db.schema, level)
 
+    async def has_old(self) -> bool:
+        return await self.has(OLD)
+
     async def drop_old(self) -> bool:
-        return await postgres_admin.drop(self._db, f"{self._db.schema}_old")
+        return await postgres_admin.drop(self._db, postgres_admin.second_schema(self._db, OLD))
 
 
 async def _histories(connection: Connection, run_ids: Sequence[str]) -> Mapping[str, Sequence[HistoryRow]]:

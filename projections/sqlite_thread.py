@@ -121,6 +121,10 @@ class SqliteThread:
         for file in self.folder.glob(f"{name}*"):
             file.unlink()
 
+    def has_old(self) -> bool:
+        """Whether the set that the last swap replaced is still there."""
+        return (self.folder / OLD).exists()
+
     def drop_old(self) -> bool:
         """Remove the set that the last swap replaced; False where there is none."""
         try:

@@ -101,6 +101,10 @@ class Tables(Store, Protocol):
         """
         ...
 
+    async def has_old(self) -> bool:
+        """Whether the set that the last swap replaced is still there."""
+        ...
+
     async def drop_old(self) -> bool:
         """Throw away the set that the last swap replaced; False where there was none."""
         ...

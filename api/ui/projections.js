@@ -82,7 +82,7 @@ function projectionPanel(name, { again, tell, query }) {
   async function show(item, lags, signal) {
     const fresh = latest(item);
     section(top, { ...fresh, rebuild: null, partitions: [] }, summary);
-    rebuild.show(fresh.rebuild);
+    rebuild.show(fresh);
     const rows = fresh.partitions.map((each) => ({ ...each, lag: lags.find(({ partition }) => partition === each.partition) }));
     fill(lag, rows, ({ partition }) => partition, lagRow);
     await quarantine.look(fresh.quarantined, signal);

@@ -19,6 +19,8 @@ export function rebuildPanel(name, again, tell) {
   const latest = newest(progress);
   const said = h("p", { role: "status" });
   const body = h("div");
+  const replaced = h("div", { hidden: true },
+    h("p", {}, "The tables that were replaced stay beside the new ones until the next rebuild, or until:"), copied(command(["projections", "drop-old"])));
   const start = h("button", { id: "rebuild", type: "button", class: "main", onclick: () => act("rebuild") }, "Rebuild");
   const stop = h("button", { id: "cancel", type: "button", onclick: () => act("cancel") }, "Cancel the rebuild");
   const asks = {
@@ -37,17 +39,18 @@ export function rebuildPanel(name, again, tell) {
     again();
   }
 
-  function show(answer) {
-    const last = latest(answer);
+  function show({ rebuild, old_tables: hasOld }) {
+    const last = latest(rebuild);
     const running = last !== null && !ENDED.has(last.phase);
     start.disabled = running;
     stop.hidden = !running;
+    replaced.hidden = running || !hasOld;
     const now = told(last);
     if (said.textContent !== now) said.textContent = now;
     section(body, last, (one) => (one === null ? h("div") : rebuilt(one)));
   }
 
-  const element = h("div", { class: "card" }, h("h3", {}, "Rebuild"), said, body, h("p", { class: "buttons" }, start, stop),
+  const element = h("div", { class: "card" }, h("h3", {}, "Rebuild"), said, body, replaced, h("p", { class: "buttons" }, start, stop),
     h("details", { class: "copy" }, h("summary", {}, "Copy as"), copied(curl(`${path}/rebuild`, {}, "POST")), copied(command(["rebuild"])),
       copied(command(["projections", "cancel"]))));
   return { element, show };
@@ -77,9 +80,7 @@ function rebuilt(last) {
     ]),
     last.error && h("p", { class: "error" }, last.error),
     !ended && last.partitions.length > 0 && partitions(last.partitions),
-    last.report && report(last.report),
-    last.phase === "done" && h("div", {}, h("p", {}, "The tables that were replaced stay beside the new ones until the next rebuild, or until:"),
-      copied(command(["projections", "drop-old"]))));
+    last.report && report(last.report));
 }
 
 function outcome({ phase, report: found }) {

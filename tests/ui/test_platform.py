@@ -51,6 +51,7 @@ async def test_a_rebuild_is_begun_cancelled_watched_and_read(settings: Settings,
                 assert 0.0 < await bar.evaluate("bar => bar.position") < 1.0
                 await shown.shows("one process works on it", "events/s", "s left", f", process {pid}")
             await expect(shown.page.get_by_text("Done: the new tables serve.")).to_be_visible(timeout=60_000)
+            await expect(shown.page.get_by_text("workflow projections drop-old")).to_be_visible()
             assert await shown.page.locator(".report dd").all_inner_texts() == [str(RUNS - 1), "1", "0", "0"]
             ((run, _, stored, folded),) = await shown.rows("The first differences")
             assert (run, "FAILED" in stored, "SUCCESS" in folded) == (run_id, True, True)

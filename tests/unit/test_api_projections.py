@@ -46,6 +46,7 @@ async def test_it_shows_how_far_the_tables_are(world: World, client: httpx.Async
         "quarantined": 0,
         "partitions": [{"partition": n, "position": 1, "behind": 0} for n in range(PARTITIONS)],
         "rebuild": None,
+        "old_tables": False,
     }
     assert (await client.get(PROJECTIONS)).json() == {"items": [shown]}
     world.log.take(0)
