@@ -35,6 +35,11 @@ class Filling:
         """That the second set holds."""
         return sum(self._applied.values())
 
+    @property
+    def folded(self) -> int:
+        """For people who watch: as `events`, with those that are folded and not committed, but for the last one of these."""
+        return sum(max(self._applied[number], fold.position - 1) for number, fold in self.folds.items())
+
     def events_of(self, number: int) -> TP:
         return TP(self._settings.topics.events, number)
 

@@ -67,7 +67,7 @@ class PostgresStore:
     """All tables in one schema of a database; another schema holds the second set during a rebuild."""
 
     remembers = True
-    batches_together = 4
+    batches_together = 8
 
     def __init__(
         self, dsn: str, *, schema: str = SCHEMA, timeout_s: float = TIMEOUT_S, small_events: int = SMALL_EVENTS

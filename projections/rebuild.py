@@ -371,7 +371,7 @@ class _Worker:
     async def _renew_often(self, alone: bool) -> None:
         while not self._gone:
             await asyncio.sleep(RENEW_S)
-            positions = {number: filling.events for number, filling in self._held.items()}
+            positions = {number: filling.folded for number, filling in self._held.items()}
             try:
                 held = await self._change(
                     lambda now, now_s: board.renew(now, self._name, positions, now_s, alone=alone)  # noqa: B023
