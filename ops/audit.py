@@ -15,7 +15,6 @@ import uvloop
 from ops import checks, config, tables
 from ops.client import CommandFailed, Exit
 from ops.options import data_option, home_option
-from ops.roles import calm_collector
 from projections.compare import DIFFERENCES_MAX, Difference
 from projections.overview import events_behind
 from projections.progress import Progress
@@ -80,7 +79,6 @@ def run_on_tables(home: Path | None, work: Callable[[Settings, Tables, LogReader
 
     try:
         checks.check_servers(settings)
-        calm_collector()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(opened())
     except (BrokerAway, StoreAway) as away:
