@@ -75,13 +75,16 @@ async def storm(stage: Stage, rng: Random) -> str:
 
 
 async def step_clock(stage: Stage, rng: Random) -> str:
-    slot = stage.pick("worker", rng)
+    """Of a host, as it were, with one process of each kind on it."""
+    slots = [stage.pick(role, rng) for role in ("worker", "api", "projector")]
     steps = (rng.choice((7_200.0, -7_200.0)), rng.choice((30_000.0, -30_000.0, 3_600.0)), 0.0)
     for step_s in steps:
-        stage.step_clock(slot, step_s)
+        for slot in slots:
+            stage.step_clock(slot, step_s)
         await asyncio.sleep(rng.uniform(1.5, 3))
-    slot.held = False
-    return f"{slot.name} by {steps[0]:+.0f} s, then {steps[1]:+.0f} s"
+    for slot in slots:
+        slot.held = False
+    return f"{', '.join(slot.name for slot in slots)} by {steps[0]:+.0f} s, then {steps[1]:+.0f} s"
 
 
 async def cut_off(stage: Stage, rng: Random) -> str:

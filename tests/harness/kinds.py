@@ -13,7 +13,7 @@ PATIENT: Final = {"max_attempts": 8, "initial": "200ms", "max": "2s"}
 HUNGRY: Final = "${payload.list.map(x, payload.list.map(y, payload.list.map(z, x + y + z)))}"
 """Worth minutes of a core, if it were let."""
 
-PASSING: Final = {"hang": 1, "drip": 1, "reset": 2, "noise": 1, "limited": 1}
+PASSING: Final = {"hang": 1, "drip": 1, "reset": 2, "noise": 1, "limited": 1, "broken": 2}
 """How a receiver misbehaves → how often for each run, before it answers as it should."""
 FOR_GOOD: Final = ("garbage", "huge", "redirect")
 """How an answer may be such that no repeating helps."""
@@ -42,7 +42,7 @@ def _meets(how: str, url: str) -> dict[str, Any]:
 
 MIX: Final = (
     "noop sleeps slow flaky noop computes sleeps slow refused noop meets-hang noop sleeps flaky slow mistaken noop "
-    "meets-reset sleeps computes noop meets-limited slow meets-noise noop meets-garbage sleeps noop meets-redirect flaky"
+    "meets-reset sleeps computes meets-broken noop meets-limited slow meets-noise noop meets-garbage sleeps noop meets-redirect flaky"
 ).split()
 """What is started in turn; the slowest and the most costly ones are started by faults of their own."""
 

@@ -42,7 +42,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "garbage": _kind("", 1, "records that nobody can read, and records as large as they may be, on every topic"),
     "offsets gone": _kind("workers", 0.5, "the offsets of the workers' group are deleted"),
     "older tables": _kind("postgres projectors", 0.5, "the tables are set back to what they were some time ago"),
-    "clock stepped": _kind("workers", 1, "the wall clock of a worker jumps by hours, and back"),
+    "clock stepped": _kind("workers apis projectors", 1, "the wall clock of a host jumps by hours, and back"),
     "answers lost": _kind("workers", 1, "appends of a worker land, and their acknowledgements do not arrive"),
     "appends late": _kind("workers", 1, "appends of a worker land long after it has given them up"),
     "cut off": _kind("workers", 1, "the network between a worker and everything else is gone"),

@@ -61,6 +61,13 @@ async def _redirect(writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/elsewhere\r\nContent-Length: 0\r\n\r\n")
 
 
+async def _broken(writer: asyncio.StreamWriter) -> None:
+    """An error of its own, told in what is not the JSON that it says it is."""
+    writer.write(
+        b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n<html>500"
+    )
+
+
 async def _limited(writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
 
@@ -74,6 +81,7 @@ WAYS: Final[dict[str, Way]] = {
     "huge": _huge,
     "redirect": _redirect,
     "limited": _limited,
+    "broken": _broken,
 }
 
 
