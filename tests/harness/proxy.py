@@ -11,6 +11,8 @@ from typing import Final
 from tests.harness.forward import connect
 
 PRODUCE: Final = 0
+APART_S: Final = 0.5
+"""Between two held appends of different connections: the last one, by which a worker takes its partitions anew, lands first."""
 FLUSH_S: Final = 1.0
 """For what a client sent behind an append that was held up."""
 
@@ -38,7 +40,7 @@ class KafkaProxy:
         self._healed.clear()
 
     def hold(self) -> None:
-        """From now on appends are held up. They land when this ends, whatever has become of their sender."""
+        """From now on appends are held up. They land when this ends, whatever has become of their sender; the oldest last."""
         self._holding = True
         self._healed.clear()
 
@@ -97,8 +99,10 @@ class KafkaProxy:
                     appends.add(correlation)
                     if self._holding:
                         self.held += 1
+                        number = self.held
                         landed.clear()
                         await self._healed.wait()
+                        await asyncio.sleep(APART_S * (self.held - number))
                 broker.write(frame)
                 await broker.drain()
                 landed.set()

@@ -66,6 +66,23 @@ async def test_held_appends_land_after_their_sender_left(tmp_path: Path) -> None
         await broker.until(1, 2)
 
 
+async def test_the_oldest_of_held_appends_lands_last(tmp_path: Path) -> None:
+    """What a sender had given up comes after that by which it began anew, on another connection."""
+    async with a_proxy(tmp_path) as (proxy, broker, path):
+        proxy.hold()
+        writers = []
+        for number in (1, 2):
+            _, writer = await asyncio.open_unix_connection(path)
+            writers.append(writer)
+            writer.write(frame(PRODUCE, number))
+            await until(lambda: proxy.held == number, f"{number} is held up")  # noqa: B023
+        writers[0].close()
+        proxy.heal()
+        await broker.until(1, 2)
+        assert broker.asked == [2, 1]
+        writers[1].close()
+
+
 async def test_the_end_of_the_broker_is_seen_while_appends_are_held(tmp_path: Path) -> None:
     """A consumer that waits for an answer hears that none will come, and connects again."""
     async with a_proxy(tmp_path) as (proxy, broker, path):
