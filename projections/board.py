@@ -32,7 +32,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A partition: the second set stands at `position` and is to come to `end`."""
+    """A partition: the second set stands at `position`, or will when its holder commits, and is to come to `end`."""
 
     position: int = 0
     end: int = 0

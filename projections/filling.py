@@ -57,9 +57,8 @@ class Filling:
         """Fold a loaded partition up to `end`, which the log holds."""
         fold = self.folds[number]
         async with aclosing(self._batches(fold.position, self.events_of(number), end)) as batches:
-            records = await anext(batches, None)
-            while records is not None:
-                records = await self._write(fold, records, batches)
+            async for records in batches:
+                await self._write(fold, records, batches)
 
     async def _batches(self, position: int, tp: TP, end: int) -> AsyncGenerator[Sequence[Record], None]:
         """The records from `position` up to `end`, a batch at a time."""
@@ -78,21 +77,19 @@ class Filling:
             yield intake.merged(most, BATCH_BYTES_MAX)
 
     async def _write(
-        self, fold: PartitionFold, records: Sequence[Record], batches: AsyncGenerator[Sequence[Record], None]
-    ) -> Sequence[Record] | None:
+        self, fold: PartitionFold, records: Sequence[Record] | None, batches: AsyncGenerator[Sequence[Record], None]
+    ) -> None:
         """Write these records and some batches that follow in one transaction, of which the last write brings the rows of
-        unfinished runs: most of them will have ended by then. What comes next; None at the end."""
-        following: Sequence[Record] | None = records
+        unfinished runs: most of them will have ended by then."""
         async with self._second.writing() as write:
             for left in reversed(range(self._second.batches_together)):
-                if following is None:
-                    await write(fold.batch())
-                    break
-                await write(await fold_records(fold, self._second, following, part=left > 0))
+                last = left == 0 or records is None
+                await write(await fold_records(fold, self._second, records or (), part=not last))
                 await self._wrote()
-                following = await anext(batches, None)
+                if last:
+                    break
+                records = await anext(batches, None)
         self._applied[fold.partition] = fold.position
-        return following
 
     async def ends(self) -> dict[int, int]:
         """Where the log of each partition ends, in the order of their numbers."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from projections import postgres_admin
@@ -18,15 +18,7 @@ from projections.lists import counts_query, list_query, list_then_query, seq_bou
 from projections.past import moved_since, page_then
 from projections.postgres_board import PostgresBoard
 from projections.postgres_compare import compare
-from projections.postgres_write import (
-    Rows,
-    is_small,
-    write,
-    write_around_poison,
-    write_or_around_poison,
-    write_pending,
-    write_small,
-)
+from projections.postgres_write import Rows, is_small, write, write_around_poison, write_pending, write_small
 from projections.rows import by_run, instant_us, stored_view
 from projections.sql import queries
 from projections.tables import Audit, Level, Write
@@ -54,8 +46,6 @@ if TYPE_CHECKING:
 SQL: Final = queries("postgres")
 SETS: Final = queries("postgres_sets")
 SCHEMA: Final = "workflow"
-OLD: Final = "old"
-"""Name of the set that the last swap replaced."""
 READ: Final = "begin isolation level repeatable read, read only"
 TIMEOUT_S: Final = 60.0
 SMALL_EVENTS: Final = 500
@@ -128,11 +118,9 @@ class PostgresStore:
             await self._apply_around_poison(rows)
 
     async def _apply_around_poison(self, rows: Rows) -> None:
-        try:
+        with _refusing(f"a record of partition {rows.batch.partition}"):
             async with self._db.transaction() as connection:
                 await write_around_poison(connection, rows, self._refused)
-        except POISON as poison:
-            raise StoreRefused(what=f"a record of partition {rows.batch.partition}: {poison}") from poison
 
     async def apply_pending(self, partition: int, start: int, end: int, rows: Sequence[PendingRow]) -> None:
         values = [
@@ -148,11 +136,9 @@ class PostgresStore:
             )
             for row in rows
         ]
-        try:
+        with _refusing(f"a command of partition {partition}"):
             async with self._db.transaction() as connection:
                 await write_pending(connection, partition, start, end, values)
-        except POISON as poison:
-            raise StoreRefused(what=f"a command of partition {partition}: {poison}") from poison
 
     # the API's side
 
@@ -252,10 +238,8 @@ class PostgresStore:
         async with self._db.transaction(timeout_s=self._db.timeout_s * self.batches_together) as connection:
 
             async def write_one(batch: Batch) -> None:
-                try:
-                    await write_or_around_poison(connection, Rows(batch, self._refused), self._refused)
-                except POISON as poison:
-                    raise StoreRefused(what=f"a record of partition {batch.partition}: {poison}") from poison
+                with _refusing(f"a record of partition {batch.partition}"):
+                    await write_around_poison(connection, Rows(batch, self._refused), self._refused)
 
             yield write_one
 
@@ -269,10 +253,19 @@ class PostgresStore:
         await postgres_admin.swap(self._db, second._db.schema, level)
 
     async def has_old(self) -> bool:
-        return await self.has(OLD)
+        return await self.has(postgres_admin.OLD)
 
     async def drop_old(self) -> bool:
-        return await postgres_admin.drop(self._db, postgres_admin.second_schema(self._db, OLD))
+        return await postgres_admin.drop(self._db, postgres_admin.second_schema(self._db, postgres_admin.OLD))
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Name what holds a row that PostgreSQL will never take."""
+    try:
+        yield
+    except POISON as poison:
+        raise StoreRefused(what=f"{what}: {poison}") from poison
 
 
 async def _histories(connection: Connection, run_ids: Sequence[str]) -> Mapping[str, Sequence[HistoryRow]]:

@@ -25,6 +25,8 @@ SETS: Final = queries("postgres_sets")
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 AUDIT_TIMEOUT_S: Final = 24 * 3_600.0
 SWAP_TIMEOUT_S: Final = 600.0
+OLD: Final = "old"
+"""Name of the set that the last swap replaced."""
 READABLE_FROM: Final = 1
 """The oldest version of the tables whose programs can read those of the newest: raised when a migration takes away what
 they ask for."""
@@ -181,7 +183,7 @@ async def end_filling(db: Database) -> None:
 
 async def swap(db: Database, second: str, level: Level) -> None:
     """Exchange the two schemas by name. Readers that have begun go on with the old tables."""
-    old = f"{db.schema}_old"
+    old = second_schema(db, OLD)
     async with db.transaction(timeout_s=SWAP_TIMEOUT_S) as connection:
         await connection.execute(f'drop schema if exists "{old}" cascade')
         await connection.execute(SQL["lock_positions"])

@@ -91,17 +91,6 @@ async def write_around_poison(connection: Connection, rows: Rows, refused: dict[
     await _bisect(connection, _update, rows.known, refused)
 
 
-async def write_or_around_poison(connection: Connection, rows: Rows, refused: dict[str, str]) -> None:
-    """As `write`, or as `write_around_poison` where a row is refused, within a transaction that goes on."""
-    await connection.execute("savepoint batch")
-    try:
-        await write(connection, rows)
-    except POISON:
-        await connection.execute("rollback to savepoint batch")
-        await write_around_poison(connection, rows, refused)
-    await connection.execute("release savepoint batch")
-
-
 async def _begin(connection: Connection, rows: Rows) -> None:
     batch = rows.batch
     await _move(connection, batch)

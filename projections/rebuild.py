@@ -38,7 +38,7 @@ RENEW_S: Final = 1.0
 LOOK_S: Final = 0.2
 """Between two looks at a board where there was nothing to do."""
 CUT_OFF_MAX: Final = 3
-"""Times in a row that a transaction may be lost while the board can be read."""
+"""Times within a phase that a transaction may be lost while the board can be read."""
 T = TypeVar("T")
 
 
