@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalGenerationError,
@@ -25,6 +25,7 @@ from faust.transport.drivers import aiokafka as driver
 
 from schemas.ports import TP, Record
 
+from .connections import Consumer
 from .group import ConsumerGroup
 from .kafka import FETCH_WAIT_MS, ISOLATION, Client, client_kwargs, fetch_bytes
 
@@ -55,7 +56,7 @@ class Thread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Client:  # noqa: ARG002
         conf, settings = self.app.conf, self.app.settings
         self._assignor = self.app.assignor
-        return AIOKafkaConsumer(
+        return Consumer(
             **client_kwargs(settings),
             client_id=conf.broker_client_id,
             group_id=conf.id,

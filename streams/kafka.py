@@ -9,13 +9,11 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
-    KafkaConnectionError,
     KafkaError,
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
@@ -25,6 +23,7 @@ from schemas.errors import BrokerAway, LogMismatch
 from schemas.ports import TP, Record
 from schemas.settings import Settings
 
+from .connections import Consumer
 from .security import last_refusal, security, servers
 
 Client: TypeAlias = Any  # aiokafka and Faust ship no types
@@ -42,22 +41,6 @@ FORBIDDEN = (ClusterAuthorizationFailedError, GroupAuthorizationFailedError, Top
 """Rights can be granted while we wait for them."""
 
 
-_send = AIOKafkaConnection.send
-
-
-def _send_or_lose(self: Any, request: Any, expect_response: bool = True) -> Any:
-    """A send on a connection that broke a moment ago is a lost connection. On uvloop it is a RuntimeError, which aiokafka
-    does not expect: it ended its tasks one by one and with them the membership in a group, without a word."""
-    try:
-        return _send(self, request, expect_response)
-    except RuntimeError as exc:
-        self.close(reason=CloseReason.CONNECTION_BROKEN)
-        raise KafkaConnectionError(f"Connection broken: {exc}") from exc
-
-
-AIOKafkaConnection.send = _send_or_lose
-
-
 def client_kwargs(settings: Settings) -> dict[str, Any]:
     """How every client reaches the brokers, TLS and login included: all of them take these arguments."""
     return {"bootstrap_servers": servers(settings), **security(settings)}
@@ -70,7 +53,7 @@ def fetch_bytes(settings: Settings) -> int:
 
 def reader_consumer(settings: Settings, **more: Any) -> Client:
     """A consumer without a group, not started. A position outside the log raises instead of moving to one of its ends."""
-    return AIOKafkaConsumer(
+    return Consumer(
         **client_kwargs(settings),
         group_id=None,
         enable_auto_commit=False,
@@ -116,11 +99,12 @@ async def admin(settings: Settings, bound_s: float) -> AsyncIterator[Client]:
 
 
 async def stop_client(client: Client) -> None:
-    """Stop a consumer in bounded time. In a task, because aiokafka's own cancelled tasks can come out of its `stop`."""
+    """Stop a consumer in bounded time."""
     stop = asyncio.ensure_future(client.stop())
     await asyncio.wait({stop}, timeout=_STOP_S)
     if not stop.done():
         stop.cancel()
+        await asyncio.wait({stop}, timeout=1)
     elif not stop.cancelled() and (error := stop.exception()) is not None:
         raise error
 

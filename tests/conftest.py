@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -35,6 +36,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     with contextlib.suppress(DownloadFailed):  # the tests that need them will say so
         jars.install(jars.cache_folder(), lambda line: print(f"\n{line}", flush=True))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """What a file's tests left open is theirs: else the garbage collector finds it when it comes by, in any other test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
