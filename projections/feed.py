@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Protocol
 
 from projections.fold import PartitionFold
 from schemas.errors import StalePosition
 from schemas.ports import Record
-from schemas.store import Batch, SnapshotStore, Tip
+from schemas.store import Batch, Tip
 
 SLICE_RECORDS: Final = 500
 """Records folded before the loop gets its turn."""
 SLICE_RUNS: Final = 500
 
 
-async def fold_records(
-    fold: PartitionFold, store: SnapshotStore, records: Sequence[Record], *, part: bool = False
-) -> Batch:
+class Tips(Protocol):
+    """What knows the runs that are not in memory."""
+
+    async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
+        """As `SnapshotStore.tips`."""
+        ...
+
+
+async def fold_records(fold: PartitionFold, store: Tips, records: Sequence[Record], *, part: bool = False) -> Batch:
     """Fold the records that follow, a slice of the loop's time after the other. `part`: see `PartitionFold.part`.
 
     Raises StoreAway, and StalePosition when the store does not stand where the fold began.
@@ -40,7 +46,7 @@ async def fold_records(
     return fold.part() if part else fold.batch()
 
 
-async def _tips(fold: PartitionFold, store: SnapshotStore, run_ids: Sequence[str]) -> dict[str, Tip | None]:
+async def _tips(fold: PartitionFold, store: Tips, run_ids: Sequence[str]) -> dict[str, Tip | None]:
     if not run_ids:
         return {}
     position, found = await store.tips(fold.partition, run_ids)

@@ -16,7 +16,7 @@ from projections.board import Board
 from projections.compare import Comparison, compare_sets
 from projections.file_board import FileBoard
 from projections.sqlite_thread import SqliteThread, file_of
-from projections.tables import Audit, Level, StoredRow, Write
+from projections.tables import Audit, Level, StoredRow, Writing
 from schemas.position import Position
 from schemas.store import (
     Batch,
@@ -150,8 +150,8 @@ class FilesystemStore:
 
     async def begin_filling(self) -> None: ...
 
-    def writing(self) -> AbstractAsyncContextManager[Write]:
-        return nullcontext(self.apply)
+    def writing(self) -> AbstractAsyncContextManager[Writing]:
+        return nullcontext(self)
 
     async def end_filling(self) -> None: ...
 

@@ -20,6 +20,8 @@ Wrote = Callable[[], Awaitable[None]]
 ROUNDS_MAX: Final = 20
 LEVEL_EVENTS: Final = 1_000
 """So near to the end of the log the second set takes over; the projector brings the rest."""
+RUNS_AT_ONCE: Final = 2_000
+"""Unfinished runs written by one statement."""
 
 
 class Filling:
@@ -79,16 +81,20 @@ class Filling:
     async def _write(
         self, fold: PartitionFold, records: Sequence[Record] | None, batches: AsyncGenerator[Sequence[Record], None]
     ) -> None:
-        """Write these records and some batches that follow in one transaction, of which the last write brings the rows of
-        unfinished runs: most of them will have ended by then."""
-        async with self._second.writing() as write:
-            for left in reversed(range(self._second.batches_together)):
-                last = left == 0 or records is None
-                await write(await fold_records(fold, self._second, records or (), part=not last))
+        """Write these records and some batches that follow in one transaction, and at its end the rows of unfinished runs:
+        most will have ended by then."""
+        left = self._second.batches_together
+        parts = left > 1
+        async with self._second.writing() as writing:
+            while records is not None and left > 0:
+                await writing.apply(await fold_records(fold, writing, records, part=parts))
                 await self._wrote()
-                if last:
-                    break
-                records = await anext(batches, None)
+                left -= 1
+                records = await anext(batches, None) if left > 0 else None
+            while parts:
+                parts = fold.prepare(RUNS_AT_ONCE)
+                await writing.apply(fold.part())
+                await self._wrote()
         self._applied[fold.partition] = fold.position
 
     async def ends(self) -> dict[int, int]:

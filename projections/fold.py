@@ -22,6 +22,8 @@ _WAITS: Final = "waits"
 _NO_CLOCKS: Final[Mapping[str, Clock]] = {}
 NEVER_SAVED: Final = 0
 """State version of a run whose state cannot be written: it is folded from its history instead."""
+STATES_BYTES_MAX: Final = 16 * 1024 * 1024
+"""States of unfinished runs, in rows made at a time."""
 
 
 class _Touched:
@@ -37,8 +39,7 @@ class PartitionFold:
     """A partition up to `position`: its epoch and all its unfinished runs.
 
     `take` records in offset order, then collect their `batch`; the next `take` comes after the store has applied it,
-    because from then on the store alone remembers the runs that ended. Several times of taking may stand in one transaction:
-    all but the last are then collected by `part`.
+    because from then on the store alone remembers the runs that ended. Within one transaction several `part`s may do for it.
     """
 
     def __init__(
@@ -61,8 +62,7 @@ class PartitionFold:
         self.asks = ""
         """the run of which `take` must be told before it can go on"""
         self.start = self.position
-        """where the store stands: the position of the last batch"""
-        self._collected = self.position
+        """where the store stands: the position of the last batch or part"""
         self._ended: set[str] = set()
         self._finished: list[_Touched] = []
         self._touched: dict[str, _Touched] = {}
@@ -163,30 +163,34 @@ class PartitionFold:
         return _WAITS
 
     def prepare(self, runs_max: int, *, finished: bool = False) -> bool:
-        """Make the rows of up to so many of the runs that changed, or of those among them that ended; whether there are more.
-        What is left is done by `batch` and `part`."""
+        """Make the rows of up to so many of the runs that changed, or of those among them that ended, and of no more than
+        STATES_BYTES_MAX; whether there are more. What is left is done by `batch` and, of the runs that ended, by `part`."""
         room = max(0, runs_max - len(self._finished))
-        rows, self._finished = self._finished[:runs_max], self._finished[runs_max:]
-        if not finished:
-            rows += [self._touched.pop(name) for name in list(islice(self._touched, room))]
-        self._rows += [_row(self.partition, touched) for touched in rows]
+        done, self._finished = self._finished[:runs_max], self._finished[runs_max:]
+        self._rows += [_row(self.partition, touched) for touched in done]
+        size = 0
+        for name in () if finished else list(islice(self._touched, room)):
+            row = _row(self.partition, self._touched.pop(name))
+            self._rows.append(row)
+            size += len(row.state or b"")
+            if size >= STATES_BYTES_MAX:
+                break
         return bool(self._finished or (self._touched and not finished))
 
     def batch(self) -> Batch:
-        """What the records taken since the last batch or part come to, and the runs that the parts before it left out."""
-        self.prepare(len(self._finished) + len(self._touched))
-        batch = self._collect()
-        self.start, self._ended = self.position, set()
-        return batch
+        """What the records taken since the last batch or part come to, and the rows that the parts before it left out."""
+        while self.prepare(len(self._finished) + len(self._touched)):
+            pass
+        return self._collect()
 
     def part(self) -> Batch:
-        """What the records taken since then come to but for the rows of unfinished runs, which a `batch` must bring within
-        the same transaction: a run whose events stand apart is then written once."""
+        """As `batch`, but for the rows of unfinished runs that were not prepared. Within the same transaction other parts or
+        a batch must bring them: a run whose events stand apart is then written once."""
         self.prepare(len(self._finished), finished=True)
         return self._collect()
 
     def _collect(self) -> Batch:
-        start, self._collected = self._collected, self.position
+        start, self.start, self._ended = self.start, self.position, set()
         rows, self._rows = self._rows, []
         history, self._history = self._history, []
         orphans, self._orphans = self._orphans, Counter()

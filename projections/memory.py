@@ -16,7 +16,7 @@ from projections.compare import Comparison, compare_sets
 from projections.fold import refold
 from projections.past import as_it_was
 from projections.rows import PROJECTION_VERSION, Chain, columns, instant_us, stored_pending, stored_run
-from projections.tables import Audit, Level, StoredRow, Write
+from projections.tables import Audit, Level, StoredRow, Writing
 from schemas.errors import StalePosition
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
@@ -295,8 +295,8 @@ class MemoryStore:
 
     async def begin_filling(self) -> None: ...
 
-    def writing(self) -> AbstractAsyncContextManager[Write]:
-        return nullcontext(self.apply)
+    def writing(self) -> AbstractAsyncContextManager[Writing]:
+        return nullcontext(self)
 
     async def end_filling(self) -> None: ...
 

@@ -21,7 +21,7 @@ from projections.postgres_compare import compare
 from projections.postgres_write import Rows, is_small, write, write_around_poison, write_pending, write_small
 from projections.rows import by_run, instant_us, stored_view
 from projections.sql import queries
-from projections.tables import Audit, Level, Write
+from projections.tables import Audit, Level, Writing
 from schemas.errors import StoreRefused
 from schemas.position import Position
 from schemas.run import EVOLVE_VERSION, Run
@@ -86,15 +86,7 @@ class PostgresStore:
         return (await self.tips_of({partition: run_ids}))[partition]
 
     async def tips_of(self, wanted: Mapping[int, Collection[str]]) -> Mapping[int, tuple[int, Mapping[str, Tip]]]:
-        run_ids = [run_id for ids in wanted.values() for run_id in ids]
-        positions: dict[int, int] = dict.fromkeys(wanted, 0)
-        tips: dict[int, dict[str, Tip]] = {partition: {} for partition in wanted}
-        for partition, position, run_id, *tip in await self._db.fetch(SQL["tips"], list(wanted), run_ids):
-            if run_id is None:
-                positions[partition] = position
-            elif partition in tips:
-                tips[partition][run_id] = Tip(*tip)
-        return {partition: (positions[partition], tips[partition]) for partition in wanted}
+        return await _tips(self._db, wanted)
 
     # the projector's side
 
@@ -234,14 +226,9 @@ class PostgresStore:
         await postgres_admin.begin_filling(self._db)
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[Write]:
+    async def writing(self) -> AsyncIterator[Writing]:
         async with self._db.transaction(timeout_s=self._db.timeout_s * self.batches_together) as connection:
-
-            async def write_one(batch: Batch) -> None:
-                with _refusing(f"a record of partition {batch.partition}"):
-                    await write_around_poison(connection, Rows(batch, self._refused), self._refused)
-
-            yield write_one
+            yield _Transaction(connection, self._refused)
 
     async def end_filling(self) -> None:
         await postgres_admin.end_filling(self._db)
@@ -257,6 +244,35 @@ class PostgresStore:
 
     async def drop_old(self) -> bool:
         return await postgres_admin.drop(self._db, postgres_admin.second_schema(self._db, postgres_admin.OLD))
+
+
+class _Transaction:
+    """An open transaction that takes batches. Looks go through it, too: whoever drops the tables waits for its end, and a look
+    from beside it would wait for the drop."""
+
+    def __init__(self, connection: Connection, refused: dict[str, str]) -> None:
+        self._connection, self._refused = connection, refused
+
+    async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
+        return (await _tips(self._connection, {partition: run_ids}))[partition]
+
+    async def apply(self, batch: Batch) -> None:
+        with _refusing(f"a record of partition {batch.partition}"):
+            await write_around_poison(self._connection, Rows(batch, self._refused), self._refused)
+
+
+async def _tips(
+    where: Database | Connection, wanted: Mapping[int, Collection[str]]
+) -> Mapping[int, tuple[int, Mapping[str, Tip]]]:
+    run_ids = [run_id for ids in wanted.values() for run_id in ids]
+    positions: dict[int, int] = dict.fromkeys(wanted, 0)
+    tips: dict[int, dict[str, Tip]] = {partition: {} for partition in wanted}
+    for partition, position, run_id, *tip in await where.fetch(SQL["tips"], list(wanted), run_ids):
+        if run_id is None:
+            positions[partition] = position
+        elif partition in tips:
+            tips[partition][run_id] = Tip(*tip)
+    return {partition: (positions[partition], tips[partition]) for partition in wanted}
 
 
 @contextmanager

@@ -37,8 +37,8 @@ AT_ONCE: Final = 2
 RENEW_S: Final = 1.0
 LOOK_S: Final = 0.2
 """Between two looks at a board where there was nothing to do."""
-CUT_OFF_MAX: Final = 3
-"""Times within a phase that a transaction may be lost while the board can be read."""
+LOST_MAX: Final = 3
+"""Times in a row that a transaction may be lost while the board can be read."""
 T = TypeVar("T")
 
 
@@ -164,7 +164,7 @@ class _Worker:
         self._board = store.board()
         self._held: dict[int, Filling] = {}
         self._gone = False
-        self._cut_off = 0
+        self._lost = 0
         self._second: Tables | None = None
 
     async def run(self) -> Rebuild:
@@ -179,7 +179,7 @@ class _Worker:
                 return rebuild
             worked = await self._part(rebuild)
             if worked:
-                self._cut_off = 0
+                self._lost = 0
             else:
                 await asyncio.sleep(LOOK_S)
 
@@ -191,20 +191,30 @@ class _Worker:
             return await (self._share() if rebuild.phase in board.SHARED else self._alone())
         except (_Gone, StalePosition):
             return False
-        except StoreAway:
-            current = await self._board.read()
-            if current is None or current.id != self._id or current.ended:
-                return False  # its tables are gone with it
-            self._cut_off += 1
-            if self._cut_off > CUT_OFF_MAX:
-                raise
-            return False  # the store ends the transaction of a process that was frozen: it is done again
+        except StoreAway as away:
+            with contextlib.suppress(_Gone):
+                if not await self._again(away):
+                    raise
+            return False
+
+    async def _again(self, away: StoreAway) -> bool:
+        """Whether to go on after a transaction was lost: the store ends that of a process that was frozen, for one. Raises
+        StoreAway when the board cannot be read either, and _Gone when the rebuild is over, and its tables with it."""
+        current = await self._board.read()
+        if current is None or current.id != self._id or current.ended:
+            raise _Gone from away
+        self._lost += 1
+        if self._lost > LOST_MAX:
+            return False
+        log.warning("rebuild %s: a transaction was lost and is done again: %s", self._id, away)
+        await asyncio.sleep(LOOK_S)
+        return True
 
     async def fail(self, error: WorkflowError) -> None:
         """Nobody can go on with this."""
         await self._change(lambda now, now_s: (board.end(now, "failed", now_s, error.message), None))
         if (over := await self._board.read()) is not None and over.id == self._id and over.phase == "failed":
-            await self._store.discard(over.name)
+            await _discard(self._store, over)
 
     async def leave(self) -> None:
         """Let others have what this process holds; if the board cannot be reached, they wait for the lease to lapse."""
@@ -237,13 +247,21 @@ class _Worker:
         if rebuild is None or self._second is None or rebuild.id != self._id or rebuild.phase not in board.SHARED:
             raise _Gone
         filling = self._held[number] = self._filling()
+        loaded = 0
         try:
             await filling.load(number)
+            loaded = filling.events
             await filling.fold_to(number, rebuild.parts[number].end)
+        except StoreAway as away:
+            if filling.events > loaded:
+                self._lost = 0
+            if not await self._again(away):
+                raise
         finally:
-            position = filling.events
             del self._held[number]
-        await self._change(lambda now, _: (board.give_back(now, self._name, number, position), None))
+            position = filling.events if filling.folds else rebuild.parts[number].position
+            with contextlib.suppress(StoreAway, RebuildCancelled):
+                await self._change(lambda now, _: (board.give_back(now, self._name, number, position), None))
 
     def _filling(self) -> Filling:
         assert self._second is not None

@@ -9,11 +9,10 @@ from typing import NamedTuple, Protocol, Self
 from projections.board import Board
 from projections.compare import Comparison
 from projections.rows import Chain, Shown
-from schemas.store import Batch, HistoryRow, Mark, Store
+from schemas.store import Batch, HistoryRow, Mark, Store, Tip
 
 Level = Callable[[Mapping[int, int]], Awaitable[None]]
 """Told partition → position of its events; returns when the second set stands there."""
-Write = Callable[[Batch], Awaitable[None]]
 
 
 class StoredRow(NamedTuple):
@@ -44,6 +43,18 @@ class Audit(Protocol):
 
     async def stray_history(self) -> Sequence[str]:
         """Up to ten ids that have history rows and no row of their own."""
+        ...
+
+
+class Writing(Protocol):
+    """A transaction of several batches. Each call raises StoreAway when it is lost."""
+
+    async def tips(self, partition: int, run_ids: Collection[str]) -> tuple[int, Mapping[str, Tip]]:
+        """As those of the store, with what this transaction has written."""
+        ...
+
+    async def apply(self, batch: Batch) -> None:
+        """As that of the store; others see it when the transaction ends."""
         ...
 
 
@@ -80,9 +91,9 @@ class Tables(Store, Protocol):
         """Of an empty second set: go without all that only readers need, until `end_filling`."""
         ...
 
-    def writing(self) -> AbstractAsyncContextManager[Write]:
-        """One transaction for up to `batches_together` batches, each told as to `apply`, that follow one another. Others see
-        them all when the block ends, and none when it fails."""
+    def writing(self) -> AbstractAsyncContextManager[Writing]:
+        """One transaction for up to `batches_together` batches that follow one another. Others see them all when the block
+        ends, and none when it fails."""
         ...
 
     async def end_filling(self) -> None:

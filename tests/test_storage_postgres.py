@@ -221,11 +221,11 @@ async def test_batches_of_one_transaction(store: PostgresStore, raw: asyncpg.Con
 
     async def write_all(*, breaks: bool = False) -> None:
         fold = PartitionFold(0, 1, CLUSTER)
-        async with store.writing() as write:
+        async with store.writing() as writing:
             for some in cuts:
-                await write(await fold_records(fold, store, some, part=True))
+                await writing.apply(await fold_records(fold, writing, some, part=True))
                 assert await store.positions() == {}
-            await write(fold.batch())
+            await writing.apply(fold.batch())
             if breaks:
                 raise StoreRefused(what="nothing of it")
 

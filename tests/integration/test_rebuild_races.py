@@ -12,19 +12,23 @@ from typing import Any
 import asyncpg
 import pytest
 
+from projections import board
 from projections import rebuild as rebuilding
 from projections.board import Rebuild
+from projections.database import READ_TIMEOUT_S
+from projections.feed import fold_records
 from projections.filesystem import FilesystemStore
+from projections.fold import PartitionFold
 from projections.postgres import PostgresStore
 from projections.progress import Progress
-from projections.rebuild import cancel, rebuild, request, work
+from projections.rebuild import LOST_MAX, cancel, rebuild, request, work
 from projections.sql import queries
 from projections.tables import Level, Tables
 from schemas.errors import StalePosition, StoreAway, WorkflowError
 from schemas.ports import TP
 from schemas.settings import Settings
 from tests.fake_log import FakeTopics
-from tests.feeding import everything, feed, fold_batch
+from tests.feeding import CLUSTER, everything, feed, fold_batch
 from tests.histories import Log, random_log
 
 SETS = queries("postgres_sets")
@@ -195,36 +199,97 @@ async def test_a_log_that_was_made_anew(pair: Pair) -> None:
         assert (await store.positions())["e", partition] == len(again.records[partition])
 
 
-async def test_the_server_ends_the_transaction_of_a_process_that_folds(
-    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As it does with one that was frozen: what was not committed is folded again, and the end is the same."""
-    store, ended = PostgresStore(postgres_dsn), list[int]()
-    await store.migrate()
-    settings, topics, before = await filled(store, 24, runs=60)
-    raw = await asyncpg.connect(postgres_dsn)
-    begun = await request(store, "me")
+class Losing:
+    """Topics whose reader loses the transaction that is open, at most so many times, while it reads on from `beyond`."""
 
-    async def read(tp: TP, begin: int, end: int) -> AsyncIterator[Any]:
-        async for records in FakeTopics.read(topics, tp, begin, end):
-            if (
-                tp.topic == settings.topics.events
-                and records[0].offset > settings.workflow_projector_batch_max
-                and sum(ended) < 2
-            ):
-                ended.append(await raw.fetchval(END_IDLE_TRANSACTIONS))
+    def __init__(self, topics: FakeTopics, raw: asyncpg.Connection[asyncpg.Record], times: int, beyond: int) -> None:
+        self.topics, self.raw, self.left, self.beyond = topics, raw, times, beyond
+        self.lost = 0
+        self.begins: list[int] = []
+
+    async def read(self, tp: TP, begin: int, end: int) -> AsyncIterator[Any]:
+        if tp.topic == self.topics.settings.topics.events:
+            self.begins.append(begin)
+        async for records in FakeTopics.read(self.topics, tp, begin, end):
+            if records[0].offset >= begin + self.beyond and self.left > 0:
+                ended = await self.raw.fetchval(END_IDLE_TRANSACTIONS)
+                self.lost += ended
+                self.left -= ended
             yield records
 
-    monkeypatch.setattr(topics, "read", read)
-    try:
-        done = await work(settings, store, topics, ignore, begun.id, at_once=1)
-        assert sum(ended) > 0, "no transaction was open"
-        assert done.report is not None
-        assert (done.phase, done.report.equal, done.report.missing) == ("done", len(before["rows"]), 0)
-        assert await everything(store) == before
-    finally:
-        await raw.close()
-        await store.close()
+
+@pytest.fixture
+async def raw(postgres_dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(postgres_dsn)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def store(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PostgresStore]:
+    """Whose rebuilds write two batches in one transaction, and where nobody sees a lease lapse."""
+    monkeypatch.setattr(PostgresStore, "batches_together", 2)
+    monkeypatch.setattr(board, "LEASE_S", 3_600.0)
+    store = PostgresStore(postgres_dsn)
+    await store.migrate()
+    yield store
+    await store.close()
+
+
+async def test_the_server_ends_the_transaction_of_a_process_that_folds(
+    store: PostgresStore, raw: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does with one that was frozen: it goes on at once from its last commit, and the end is the same."""
+    settings, topics, before = await filled(store, 24, runs=200)
+    begun = await request(store, "me")
+    losing = Losing(topics, raw, 2 * LOST_MAX, 3 * settings.workflow_projector_batch_max)
+    monkeypatch.setattr(topics, "read", losing.read)
+    done = await work(settings, store, topics, ignore, begun.id, at_once=1)
+    assert losing.lost > LOST_MAX, "each loss but the first has a commit before it"
+    assert [begin > 0 for begin in losing.begins].count(True) >= losing.lost
+    assert done.report is not None
+    assert (done.phase, done.report.equal, done.report.missing) == ("done", len(before["rows"]), 0)
+    assert await everything(store) == before
+
+
+async def test_a_transaction_that_is_lost_each_time_is_an_error(
+    store: PostgresStore,
+    raw: asyncpg.Connection[asyncpg.Record],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It comes out after some tries, each of them told; the next start goes on, from where the tables stand."""
+    settings, topics, before = await filled(store, 25, runs=200)
+    begun = await request(store, "me")
+    losing = Losing(topics, raw, 100, settings.workflow_projector_batch_max)
+    with monkeypatch.context() as patched:
+        patched.setattr(topics, "read", losing.read)
+        with pytest.raises(StoreAway):
+            await work(settings, store, topics, ignore, begun.id, at_once=1)
+    assert losing.lost > LOST_MAX  # a look at the board may be among them
+    assert caplog.text.count("a transaction was lost and is done again") == LOST_MAX
+    now = await store.board().read()
+    assert now is not None
+    assert (now.phase, now.done, now.is_worked_on(0)) == ("folding", 0, False)
+    assert (await work(settings, store, topics, ignore, begun.id)).phase == "done"
+    assert await everything(store) == before
+
+
+async def test_a_cancel_does_not_hold_up_the_process_that_folds(store: PostgresStore) -> None:
+    """Dropping the tables waits for the end of its transaction, so nothing in that transaction may wait for the drop."""
+    log = random_log(26, partitions=1, runs=20)
+    second = await store.second("other")
+    await second.migrate()
+    async with second.writing() as writing:
+        fold = PartitionFold(0, 1, CLUSTER)
+        await writing.apply(await fold_records(fold, writing, log.records[0][:20]))
+        dropping = asyncio.ensure_future(store.discard("other"))
+        await asyncio.sleep(0.5)
+        assert not dropping.done()
+        await asyncio.wait_for(writing.tips(0, ["r"]), READ_TIMEOUT_S / 2)
+    await dropping
+    assert not await store.has("other")
+    await second.close()
 
 
 @pytest.mark.parametrize("held", ["compare", "swap"])
