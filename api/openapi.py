@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -30,10 +31,10 @@ _SCHEME: Final = {
 }
 _ASKED: Final = (401, 403, 429)
 """What every operation that needs a scope may answer."""
-_HEADERS: Final = {
-    "X-Request-Id": "The request's id: the one that was given, or a new one. The log has it.",
-    "Workflow-Position": "How far the log had got, for `min_position` of a later read.",
-}
+_REQUEST_ID: Final = {"X-Request-Id": "The request's id: the one that was given, or a new one. The log has it."}
+_POSITION: Final = {"Workflow-Position": "How far the log had got, for `min_position` of a later read."}
+_POSITIONED: Final = "/api/v1/"
+"""Beginning of the paths whose answers have a position."""
 
 DESCRIPTION: Final = """\
 Workflows run from a log of events in Kafka; this API defines and starts them, and shows what the log says.
@@ -109,13 +110,13 @@ def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
     for step in ("DelayStep", "WebhookStep"):
         components[step]["properties"]["name"]["pattern"] = "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
     document["components"]["securitySchemes"] = {"key": _SCHEME}
-    for operations in document["paths"].values():
+    for path, operations in document["paths"].items():
         for operation in operations.values():
-            _complete(operation, settings)
+            _complete(operation, settings, positioned=path.startswith(_POSITIONED))
     return document
 
 
-def _complete(operation: dict[str, Any], settings: Settings) -> None:
+def _complete(operation: dict[str, Any], settings: Settings, *, positioned: bool) -> None:
     responses: dict[str, Any] = operation["responses"]
     if "ValidationError" in str(responses.get("422")):  # FastAPI's own; parameters are refused with 400 here
         del responses["422"]
@@ -134,6 +135,7 @@ def _complete(operation: dict[str, Any], settings: Settings) -> None:
             if parameter["name"] == "limit"
             else _PATTERNS.get(parameter["name"], {})
         )
-    for response in responses.values():
-        named = {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
+    for status, response in responses.items():
+        texts = _REQUEST_ID | (_POSITION if positioned and int(status) < HTTPStatus.BAD_REQUEST else {})
+        named = {name: {"description": text, "schema": {"type": "string"}} for name, text in texts.items()}
         response["headers"] = response.get("headers", {}) | named

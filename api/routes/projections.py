@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from api.projection_bodies import ProjectionBody, ProjectionList, QuarantinePage
 from api.reads import page_headers, page_limit
 from api.responses import Json
 from api.routing import Api, Caller, Cursor, Limit, MinPosition, Shared, StrictRoute, Wait, reach_tables
+from schemas import position as positions
 
 router = APIRouter(route_class=StrictRoute, tags=["projections"])
 
@@ -30,9 +31,10 @@ Name = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="`run
     response_model=ProjectionList,
     responses=problems(400, 409, 431, 503),
 )
-async def list_projections(api: Shared) -> Json:
+async def list_projections(api: Shared, min_position: MinPosition = None, wait: Wait = None) -> Json:
     """All projections: how far each is, and its last rebuild."""
-    return Json({"items": [await _shared(api).overview()]})
+    shown, headers = await _shown(api, _shared(api), min_position, wait)
+    return Json({"items": [shown]}, headers=headers)
 
 
 @router.get(
@@ -41,9 +43,10 @@ async def list_projections(api: Shared) -> Json:
     response_model=ProjectionBody,
     responses=problems(400, 404, 409, 431, 503),
 )
-async def get(api: Shared, name: Name) -> Json:
+async def get(api: Shared, name: Name, min_position: MinPosition = None, wait: Wait = None) -> Json:
     """A projection: how far it is, and its last rebuild with its progress and report."""
-    return Json(await _named(api, name).overview())
+    shown, headers = await _shown(api, _named(api, name), min_position, wait)
+    return Json(shown, headers=headers)
 
 
 @router.get(
@@ -90,7 +93,7 @@ async def rebuild(api: Shared, name: Name, caller: Caller) -> Response:
     shows that one. `GET` of the projection tells how far it is. Nothing is sent to anybody by a rebuild.
     """
     begun = await _named(api, name).rebuild(caller or "the API")
-    return Json(begun, 202, {"Location": f"/api/v1/projections/{name}"})
+    return Json(begun, 202, {"Location": f"/api/v1/projections/{name}", **await _position(api)})
 
 
 @router.post(
@@ -104,7 +107,21 @@ async def cancel(api: Shared, name: Name) -> Json:
     cancelled = await _named(api, name).cancel()
     if cancelled is None:
         raise NoRebuild(name=name)
-    return Json(cancelled)
+    return Json(cancelled, headers=await _position(api))
+
+
+async def _shown(
+    api: Api, projection: SharedProjection, min_position: str | None, wait: str | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The projection, once the tables hold the wanted position; and the header that says where they stood before."""
+    await reach_tables(api, min_position, wait)
+    headers = await _position(api)
+    return await projection.overview(), headers
+
+
+async def _position(api: Api) -> dict[str, str]:
+    """Where the tables stand. What was begun or cancelled stands beside them, where every process reads it."""
+    return {"Workflow-Position": positions.encode(await api.deps.store.positions())}
 
 
 def _named(api: Api, name: str) -> SharedProjection:

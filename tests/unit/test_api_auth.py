@@ -17,6 +17,7 @@ from schemas.errors import BrokerAway, LogMismatch, OutcomeUnknown
 from schemas.events import time_text
 from schemas.identity import keyed_run_id
 from schemas.keys import SCOPES, Scope, Token
+from tests.api.calls import CALLS, START, TRIGGER, call
 from tests.api.exchange import exchange
 from tests.api.world import World, client_of, make_world, pointers, problem
 from tests.histories import BASE_S
@@ -24,8 +25,6 @@ from tests.keyring import AT
 
 SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 
-TRIGGER = "/api/v1/trigger"
-START = {"workflow_id": "greet"}
 OPEN = (
     "/health",
     "/livez",
@@ -40,32 +39,6 @@ OPEN = (
     "/ui/main.js",
     "/",
 )
-CALLS: dict[str, tuple[str, str, Any]] = {
-    "trigger": ("POST", TRIGGER, START),
-    "trigger_batch": ("POST", f"{TRIGGER}/batch", {"items": [START]}),
-    "runs_list": ("GET", "/api/v1/runs", None),
-    "runs_get": ("GET", "/api/v1/runs/r1", None),
-    "runs_counts": ("GET", "/api/v1/run-counts", None),
-    "runs_proof": ("GET", "/api/v1/runs/r1/proof", None),
-    "runs_events": ("GET", "/api/v1/runs/r1/events", None),
-    "runs_why": ("GET", "/api/v1/runs/r1/why", None),
-    "metrics": ("GET", "/metrics", None),
-    "workflows_list": ("GET", "/api/v1/workflows", None),
-    "workflows_get": ("GET", "/api/v1/workflows/greet", None),
-    "workflows_define": (
-        "POST",
-        "/api/v1/workflows",
-        {"name": "w", "steps": [{"name": "a", "type": "delay", "config": {"duration": 1}}]},
-    ),
-    "projections_list": ("GET", "/api/v1/projections", None),
-    "projections_get": ("GET", "/api/v1/projections/runs", None),
-    "projections_quarantine": ("GET", "/api/v1/projections/runs/quarantine", None),
-    "projections_rebuild": ("POST", "/api/v1/projections/runs/rebuild", None),
-    "projections_cancel": ("POST", "/api/v1/projections/runs/cancel", None),
-    "keys_list": ("GET", "/api/v1/keys", None),
-    "keys_create": ("POST", "/api/v1/keys", {"name": "new", "scopes": ["read"]}),
-    "keys_revoke": ("DELETE", "/api/v1/keys/aaaaaaaaaaaa", None),
-}
 
 
 @pytest.fixture
@@ -85,11 +58,6 @@ async def nobody(world: World) -> AsyncIterator[httpx.AsyncClient]:
 
 def bearer(token: Token | str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token.text if isinstance(token, Token) else token}"}
-
-
-async def call(client: httpx.AsyncClient, operation: str) -> httpx.Response:
-    method, path, body = CALLS[operation]
-    return await client.request(method, path, json=body)
 
 
 async def test_every_operation_names_its_scope() -> None:
