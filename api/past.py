@@ -47,10 +47,8 @@ async def run_then(store: ReadStore, stored: StoredRun, moment: Moment) -> Store
         if _is_later(row, moment):
             break
         retelling.take(row)
-    if retelling.run.seq == view["seq"]:
-        return stored
     if retelling.run.seq:
-        return retold(retelling)
+        return stored if retelling.run.seq == view["seq"] else retold(retelling)
     if moment.at_ms is not None and instant_us(view["created_at"]) > moment.at_ms * 1000:
         at, since = time_text(moment.at_ms / 1000), view["created_at"]
         raise RunNotThen(run_id=view["run_id"], reason=f"it was asked for at {since}, after {at}.")

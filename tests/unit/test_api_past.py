@@ -70,6 +70,17 @@ async def test_before_its_first_event_a_run_was_a_command(client: httpx.AsyncCli
     assert (await client.get(f"{RUNS}/early", params={"at": asked})).json() == then
 
 
+async def test_before_it_was_asked_for_a_waiting_run_was_not(world: World, client: httpx.AsyncClient) -> None:
+    """A command that no worker has taken is shown from the moment of its request on."""
+    await world.define()
+    run_id = (await client.post("/api/v1/trigger", json={"workflow_id": "greet"})).json()["run_id"]
+    await world.show_pending(world.commands.sent[-1])
+    now = (await client.get(f"{RUNS}/{run_id}")).json()
+    assert (await client.get(f"{RUNS}/{run_id}", params={"at": now["created_at"]})).json() == now
+    before = await client.get(f"{RUNS}/{run_id}", params={"at": "2000-01-01T00:00:00Z"})
+    assert "it was asked for at" in problem(before, 404, "run_not_then")["detail"]
+
+
 @pytest.mark.parametrize(
     ("at", "detail"),
     [("2000-01-01T00:00:00Z", "it was asked for at"), ("7", "its last event is number 6, not 7")],
