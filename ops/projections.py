@@ -96,12 +96,13 @@ def _report(done: Rebuilt) -> Report:
         "seconds": round(done.seconds, 3),
         "folded": done.folded,
         "folded_s": round(done.folded_s, 3),
+        "worked_s": round(done.worked_s, 3),
         **done.compared.told(),
     }
 
 
 def _summary(report: Report) -> str:
-    rate = report["folded"] / max(report["folded_s"], 0.001)
+    rate = report["folded"] / max(report["worked_s"], 0.001)
     found = "had other rows" if report["differences"] else "had the same rows"
     return (
         f"Rebuilt from {report['events']} events in {report['seconds']:.1f} s (folded at {rate:.0f}/s); the old tables {found}.\n"

@@ -66,10 +66,20 @@ class Rebuild:
     """of its second set: whoever prepares one gives it a name of its own, however late he wakes"""
     helped: bool = True
     """projectors lend processes to it from the start; else only when nobody works on it any more"""
+    moved_s: float | None = None
+    """when a process that works on it last said so"""
+    idle_s: float = 0.0
+    """seconds in which nobody worked on it, until all partitions had been folded for the first time"""
 
     def is_worked_on(self, now_s: float) -> bool:
         """Whether somebody holds a part of it."""
         return not all(_is_free(held, now_s) for held in (self.one, *(part.claim for part in self.parts)))
+
+    def worked_s(self, now_s: float) -> float:
+        """Seconds of work on it, until all partitions had been folded for the first time."""
+        working = self.is_worked_on(now_s)
+        until_s = self.folded_s or self.ended_s or (now_s if working else self.moved_s) or self.started_s
+        return max(0.0, until_s - self.started_s - self.idle_s)
 
     @property
     def ended(self) -> bool:
@@ -95,7 +105,8 @@ class Rebuild:
     @classmethod
     def load(cls, text: bytes | str) -> Self:
         """The reverse of `dump`."""
-        saved: dict[str, Any] = orjson.loads(text)
+        known = cls.__dataclass_fields__.keys()  # a later release may say more
+        saved: dict[str, Any] = {name: value for name, value in orjson.loads(text).items() if name in known}
         parts = tuple(Part(**{**part, "claim": _claim(part["claim"])}) for part in saved["parts"])
         report = saved["report"] and Comparison.of(saved["report"])
         return cls(**{**saved, "parts": parts, "one": _claim(saved["one"]), "report": report})
@@ -133,7 +144,7 @@ def claim(rebuild: Rebuild, owner: str, now_s: float) -> tuple[Rebuild, int | No
         return rebuild, None
     for number, part in enumerate(rebuild.parts):
         if not part.level and _is_free(part.claim, now_s):
-            return _with(rebuild, number, replace(part, claim=_held(owner, now_s))), number
+            return _with(_woken(rebuild, now_s), number, replace(part, claim=_held(owner, now_s))), number
     return rebuild, None
 
 
@@ -141,7 +152,14 @@ def claim_phase(rebuild: Rebuild, owner: str, now_s: float) -> tuple[Rebuild, bo
     """Whether the phase, which one process works on, is this one's."""
     if rebuild.ended or rebuild.phase in SHARED or not (_is_free(rebuild.one, now_s) or _is(rebuild.one, owner)):
         return rebuild, False
-    return replace(rebuild, one=_held(owner, now_s)), True
+    return replace(_woken(rebuild, now_s), one=_held(owner, now_s)), True
+
+
+def _woken(rebuild: Rebuild, now_s: float) -> Rebuild:
+    """Somebody works on it from now on."""
+    if rebuild.folded_s is None and not rebuild.is_worked_on(now_s):
+        rebuild = replace(rebuild, idle_s=rebuild.idle_s + now_s - (rebuild.moved_s or rebuild.started_s))
+    return replace(rebuild, moved_s=now_s)
 
 
 def holds(rebuild: Rebuild, owner: str) -> bool:
@@ -163,21 +181,24 @@ def renew(
         rebuild = _with(rebuild, number, replace(part, position=position, claim=_held(owner, now_s)))
     if _is(rebuild.one, owner):
         rebuild = replace(rebuild, one=_held(owner, now_s))
-    return rebuild, True
+    return replace(rebuild, moved_s=now_s), True
 
 
-def give_back(rebuild: Rebuild, owner: str, number: int, position: int) -> Rebuild:
+def give_back(rebuild: Rebuild, owner: str, number: int, position: int, now_s: float) -> Rebuild:
     """The owner stops working on a partition, level or not."""
     part = rebuild.parts[number]
     if not _is(part.claim, owner):
         return rebuild
-    return _with(rebuild, number, replace(part, position=position, claim=None))
+    return _with(replace(rebuild, moved_s=now_s), number, replace(part, position=position, claim=None))
 
 
-def leave(rebuild: Rebuild, owner: str) -> Rebuild:
+def leave(rebuild: Rebuild, owner: str, now_s: float) -> Rebuild:
     """A process goes: all that it holds is free."""
+    if not any(_is(held, owner) for held in (rebuild.one, *(part.claim for part in rebuild.parts))):
+        return rebuild
     parts = tuple(replace(part, claim=None) if _is(part.claim, owner) else part for part in rebuild.parts)
-    return replace(rebuild, parts=parts, one=None if _is(rebuild.one, owner) else rebuild.one)
+    one = None if _is(rebuild.one, owner) else rebuild.one
+    return replace(rebuild, parts=parts, one=one, moved_s=now_s)
 
 
 def go_on(rebuild: Rebuild, now_s: float) -> Rebuild:

@@ -73,10 +73,11 @@ async def _partitions(settings: Settings, store: Tables, reader: Reader) -> list
 
 
 def rebuild_view(one: Rebuild, now_s: float | None = None) -> dict[str, Any]:
-    """A rebuild for people: phase, numbers, report. `events_per_s`: until all was folded for the first time, and `eta_s`:
-    until then; None where it cannot be told."""
-    folded_s = (one.folded_s or one.ended_s or now_s or time.time()) - one.started_s
-    progress = Progress(one.events if one.folded_s else one.done, one.total, max(0.0, folded_s))
+    """A rebuild for people: phase, numbers, report. `events_per_s`: until all was folded for the first time, while somebody
+    worked on it; `eta_s`: until then, None where it cannot be told."""
+    now_s = now_s or time.time()
+    progress = Progress(one.events if one.folded_s else one.done, one.total, one.worked_s(now_s))
+    folds = one.phase == "folding" and one.is_worked_on(now_s)
     owners = {part.claim.owner for part in one.parts if part.claim} | ({one.one.owner} if one.one else set())
     return {
         "id": one.id,
@@ -89,7 +90,7 @@ def rebuild_view(one: Rebuild, now_s: float | None = None) -> dict[str, Any]:
         "events": one.done,
         "total": one.total,
         "events_per_s": round(progress.events_per_s),
-        "eta_s": _rounded(progress.eta_s) if one.phase == "folding" else None,
+        "eta_s": _rounded(progress.eta_s) if folds else None,
         "workers": len(owners),
         "partitions": [_part(number, part) for number, part in enumerate(one.parts)],
         "report": None if one.report is None else one.report.told(),

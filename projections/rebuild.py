@@ -57,12 +57,14 @@ class RebuildCancelled(WorkflowError):
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What a rebuild came to: `folded` events were in the tables after `folded_s` seconds, all of them after `seconds`."""
+    """What a rebuild came to: `folded` events were in the tables after `folded_s` seconds, in `worked_s` of which somebody
+    worked on it; all of them after `seconds`."""
 
     id: str = ""
     events: int = 0
     folded: int = 0
     folded_s: float = 0.0
+    worked_s: float = 0.0
     seconds: float = 0.0
     compared: Comparison = field(default_factory=Comparison)
 
@@ -131,7 +133,8 @@ def outcome(over: Rebuild) -> Rebuilt:
         raise RebuildFailed(id=over.id, reason=over.error)
     folded_s, ended_s = over.folded_s or over.started_s, over.ended_s or over.started_s
     compared = over.report or Comparison()
-    return Rebuilt(over.id, over.done, over.events, folded_s - over.started_s, ended_s - over.started_s, compared)
+    took = folded_s - over.started_s, over.worked_s(folded_s), ended_s - over.started_s
+    return Rebuilt(over.id, over.done, over.events, *took, compared)
 
 
 async def work(
@@ -219,7 +222,7 @@ class _Worker:
     async def leave(self) -> None:
         """Let others have what this process holds; if the board cannot be reached, they wait for the lease to lapse."""
         with contextlib.suppress(StoreAway):
-            await self._change(lambda now, _: (board.leave(now, self._name), None))
+            await self._change(lambda now, now_s: (board.leave(now, self._name, now_s), None))
         if self._second is not None:
             await self._second.close()
 
@@ -261,7 +264,7 @@ class _Worker:
             del self._held[number]
             position = filling.events if filling.folds else rebuild.parts[number].position
             with contextlib.suppress(StoreAway, RebuildCancelled):
-                await self._change(lambda now, _: (board.give_back(now, self._name, number, position), None))
+                await self._change(lambda now, now_s: (board.give_back(now, self._name, number, position, now_s), None))
 
     def _filling(self) -> Filling:
         assert self._second is not None
@@ -411,8 +414,7 @@ class _Worker:
         await asyncio.sleep(0)
 
     def _say(self, rebuild: Rebuild) -> None:
-        seconds = max(0.0, time.time() - rebuild.started_s)
-        self._tell(Progress(rebuild.done, rebuild.total, seconds, rebuild.phase))
+        self._tell(Progress(rebuild.done, rebuild.total, rebuild.worked_s(time.time()), rebuild.phase))
 
 
 def _standing(rebuild: Rebuild, positions: Mapping[int, int]) -> Rebuild:

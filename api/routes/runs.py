@@ -26,6 +26,7 @@ from schemas.store import HistoryRow, RunFilter, StoredRun
 from schemas.views import STATUSES, Status
 
 TYPES_MAX: Final = 20
+ETAG_CHARS: Final = 12
 
 
 router = APIRouter(route_class=StrictRoute, tags=["runs"])
@@ -130,7 +131,7 @@ async def get_run(
     min_position: MinPosition = None,
     wait: Wait = None,
 ) -> Response:
-    """One run. Its ETag is its `seq`: with `If-None-Match` the answer is 304 until the run has moved.
+    """One run. With its ETag in `If-None-Match` the answer is 304 until there is something else to show of it.
 
     With `at`, as it was: at a time by the log's clock, or after its event of that number.
     """
@@ -139,11 +140,17 @@ async def get_run(
     stored = await _known(api, run_id)
     if moment is not None:
         stored = await run_then(api.deps.store, stored, moment)
-    etag = f'"{stored.view["seq"]}"'
+    text = orjson.dumps(_shown(stored))
+    etag = _etag(stored, text)
     headers = {"ETag": etag, "Workflow-Position": _token(stored), "Cache-Control": "private, no-cache"}
     if not_modified(request, etag):
         return Response(status_code=304, headers=headers)
-    return Json(_shown(stored), headers=headers)
+    return Json(text, headers=headers)
+
+
+def _etag(stored: StoredRun, text: bytes) -> str:
+    """`"seq-digest"`: the same events may be shown in another way, by another release or after a retry of their fold."""
+    return f'"{stored.view["seq"]}-{digest(text)[:ETAG_CHARS]}"'
 
 
 @router.get(

@@ -252,8 +252,17 @@ async def test_runs_that_cannot_be_folded_are_quarantined_and_tried_again(settin
         found = await quarantined()
         assert all("it is from the future" in reason for reason in found.values())
         assert (await ask(fleet, "GET", RUNS)).json()["quarantined"] == len(found)
-        one = next(iter(failed))
-        assert "from the future" in (await ask(fleet, "GET", f"/api/v1/runs/{one}")).json()["set_aside"]
+        one = f"/api/v1/runs/{next(iter(failed))}"
+        aside = await ask(fleet, "GET", one)
+        assert "from the future" in aside.json()["set_aside"]
+
+        async def counted() -> bool:
+            async with httpx.AsyncClient(timeout=30) as http:
+                lines = (await http.get(f"{old.address}/metrics")).text.splitlines()
+            told = [float(line.split()[-1]) for line in lines if line.startswith("workflow_runs_quarantined ")]
+            return told == [len(found)]
+
+        await until(counted, "the projector's metric counts them", 30)
         code, out, _ = await finished(command_line(settings, "projections", "quarantine"))
         assert (code, all(run in out for run in found)) == (0, True)
         assert await old.stop() == 0
@@ -262,5 +271,10 @@ async def test_runs_that_cannot_be_folded_are_quarantined_and_tried_again(settin
         code, out, err = await finished(command_line(settings, "projections", "retry"))
         assert (code, out) == (0, f"Runs: {len(found)} shown again, 0 still set aside.\n"), err
         assert await quarantined() == {}
+        again = await ask(fleet, "GET", one)
+        assert (again.json()["seq"], again.json()["set_aside"]) == (aside.json()["seq"], None)
+        assert again.headers["etag"] != aside.headers["etag"]
+        code, out, err = await finished(command_line(settings, "verify"))
+        assert (code, "agree with the log" in out) == (0, True), err
         await fleet.trigger(20)
         await judged(fleet)

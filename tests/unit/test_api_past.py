@@ -55,7 +55,8 @@ async def test_a_run_at_each_of_its_events(client: httpx.AsyncClient) -> None:
     for seq, time in enumerate(times, 1):
         by_seq, by_time = [await client.get(f"{RUNS}/early", params={"at": at}) for at in (seq, time)]
         assert by_seq.json() == by_time.json()
-        assert (by_seq.json()["seq"], by_seq.headers["etag"]) == (seq, f'"{seq}"')
+        assert by_seq.json()["seq"] == seq
+        assert by_seq.headers["etag"].startswith(f'"{seq}-')
     first, second, last = [(await client.get(f"{RUNS}/early?at={seq}")).json() for seq in (1, 2, 6)]
     assert (first["status"], first["started_at"], first["results"]) == ("PENDING", None, {})
     assert (second["status"], second["finished_at"], second["payload"]) == ("RUNNING", None, now["payload"])
