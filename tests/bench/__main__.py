@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from tests.bench import batch, latency, machine, partition, parts, rebuild, starts, takeover
+from tests.bench import batch, growth, latency, machine, partition, parts, rebuild, starts, takeover
 from tests.bench.figures import Figure, compare
 from tests.bench.options import Options
 
@@ -26,6 +26,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Options], Awaitable[list[Figure]]]]] = {
     "takeover": takeover.run,
     "partition": partition.run,
     "rebuild": rebuild.run,
+    "growth": growth.run,
 }
 BOUND_S: Final = 1_800.0
 
