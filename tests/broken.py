@@ -1,11 +1,11 @@
 """Builds that break one promise each, for `python -m tests.harness.child`; the history checker must find what comes of it.
-And two that break none, but are other releases."""
+Two that break none, but are other releases; and two that stop for a while where a rebuild can be killed."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import count
 from typing import Any, Final
@@ -117,6 +117,34 @@ def ignorant_of_failed_steps() -> None:
     run.evolve = other  # type: ignore[assignment]
 
 
+LINGERS_S: Final = 60.0
+
+
+def lingers_while_it_compares() -> None:
+    """A rebuild that stands still when both sets of tables are level and no projector may write."""
+    _lingers("compare")
+
+
+def lingers_while_it_swaps() -> None:
+    """The same with the exchange under way."""
+    _lingers("swap")
+
+
+def _lingers(name: str) -> None:
+    from projections.postgres import PostgresStore
+
+    made = getattr(PostgresStore, name)
+
+    async def slowly(self: PostgresStore, second: PostgresStore, level: Callable[[Any], Awaitable[None]]) -> Any:
+        async def lingering(positions: Any) -> None:
+            await level(positions)
+            await asyncio.sleep(LINGERS_S)
+
+        return await made(self, second, lingering)
+
+    setattr(PostgresStore, name, slowly)
+
+
 BUILDS: Final[dict[str, Callable[[], None]]] = {
     build.__name__: build
     for build in (
@@ -129,6 +157,8 @@ BUILDS: Final[dict[str, Callable[[], None]]] = {
         hashed_after_writing_it_anew,
         the_release_before,
         ignorant_of_failed_steps,
+        lingers_while_it_compares,
+        lingers_while_it_swaps,
     )
 }
 

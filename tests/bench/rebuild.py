@@ -115,6 +115,8 @@ async def _rebuild(platform: Running, bare: float, rounds: Rounds, *, prefix: st
     add("runs compared, all equal", report["equal"], "runs")
     for name, part in zip(("first", "second", "third", "last"), memory.quarters(report["folded_s"]), strict=True):
         add(f"memory of both processes, {name} quarter", part / 2**20, "MiB")
+    for size in memory.curve():
+        add("memory of both processes, from second to second", size / 2**20, "MiB")
 
 
 async def _verify(platform: Running) -> None:
@@ -147,6 +149,10 @@ class _Memory:
             [size for at, size in self.samples if began + n * length <= at < began + (n + 1) * length] for n in range(4)
         ]
         return [statistics.median(part) if part else 0.0 for part in parts]
+
+    def curve(self) -> list[int]:
+        """One sample of each second, from the start to the end of the command."""
+        return [size for _, size in self.samples[:: round(1 / SAMPLE_S)]]
 
 
 @asynccontextmanager
