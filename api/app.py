@@ -38,7 +38,7 @@ class _App(FastAPI):
     """FastAPI inside our own outermost layer, which answers starts by itself."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        direct = {("POST", "/api/v1/trigger"): plain(trigger.trigger, scope_of("trigger"))}
+        direct = {("POST", "/api/v1/trigger"): plain(trigger.trigger, scope_of("trigger"), trigger.QUERY)}
         app = super().build_middleware_stack()
         api: Api = self.state.api
         return Edge(app, new_id=new_id, direct=direct, origins=origins(api.deps.settings), traffic=api.traffic)

@@ -82,6 +82,18 @@ def idempotency_header() -> dict[str, Any]:
     }
 
 
+def waiting_parameters() -> list[dict[str, Any]]:
+    """`min_position` and `wait` of an operation that reads its query by hand."""
+    texts = {
+        "min_position": "A position from an earlier answer, of a definition for one: the start waits, up to WORKFLOW_POSITION_WAIT_S, until this process knows all definitions up to there.",
+        "wait": 'How long to wait for `min_position` at most, in seconds or as "500ms", "2s"; up to WORKFLOW_POSITION_WAIT_S, which it is when left out.',
+    }
+    return [
+        {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in texts.items()
+    ]
+
+
 def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
     """The document of an app under these settings."""
     document = get_openapi(

@@ -42,7 +42,7 @@ At = Annotated[
 Instant = Annotated[
     str | None, Query(max_length=40, description="RFC 3339, exclusive", json_schema_extra={"format": "date-time"})
 ]
-EventType = Annotated[str, Query(pattern=r"^[A-Za-z][A-Za-z0-9]{0,99}$")]
+EventType = Annotated[str, Query(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,99}$")]
 
 
 @router.get("/api/v1/runs", operation_id="runs_list", response_model=RunPage, responses=problems(400, 431, 503))

@@ -12,11 +12,11 @@ from starlette.requests import Request
 
 from api.bodies import BatchTriggeredBody, TriggeredBody
 from api.errors import BodyInvalid, FieldError, IdempotencyKeyReused, StartUnknown
-from api.openapi import body_of, idempotency_header, problems
+from api.openapi import body_of, idempotency_header, problems, waiting_parameters
 from api.ports import Deps, Outgoing
 from api.recent import RecentStart, payload_digest
 from api.responses import Json
-from api.routing import Api, PlainRoute, api_of, caller_of
+from api.routing import Api, PlainRoute, api_of, caller_of, reach_topic
 from api.starts import Start, idempotency_key, parse_start, same_json
 from schemas import position as positions
 from schemas.catalog import Defined
@@ -32,6 +32,8 @@ ENVELOPE_BYTES: Final = 16 * 1024
 ITEMS_AT_ONCE: Final = 500
 """Items of a batch that are prepared before other requests have their turn."""
 
+QUERY: Final = frozenset(parameter["name"] for parameter in waiting_parameters())
+
 router = APIRouter(route_class=PlainRoute, tags=["runs"])
 
 
@@ -41,18 +43,21 @@ router = APIRouter(route_class=PlainRoute, tags=["runs"])
     status_code=202,
     response_model=TriggeredBody,
     responses=problems(400, 404, 408, 413, 415, 422, 429, 431, 503),
-    openapi_extra={"requestBody": body_of("TriggerBody"), "parameters": [idempotency_header()]},
+    openapi_extra={"requestBody": body_of("TriggerBody"), "parameters": [idempotency_header(), *waiting_parameters()]},
 )
 async def trigger(request: Request) -> Json:
     """Start a run.
 
     The answer comes when the command is safe in the log; the run follows. With an `Idempotency-Key`, any number of
     requests with the same key for the same workflow are one run. 503 `outcome_unknown`: the start may have happened;
-    repeating it with the same key is safe.
+    repeating it with the same key is safe. Without a `version` it is of the newest one that this process has read; the
+    `position` of a definition as `min_position` sees to it that this one has been.
     """
     api = api_of(request)
     settings = api.deps.settings
     key = idempotency_key(request)
+    if request.scope["query_string"]:
+        await _reach_definitions(request, api)
     body = await api.bodies.json(request, bytes_max=settings.workflow_body_bytes_max, setting="WORKFLOW_BODY_BYTES_MAX")
     errors: list[FieldError] = []
     start = parse_start(body, errors, key=key)
@@ -74,6 +79,12 @@ async def trigger(request: Request) -> Json:
     if key is not None:
         api.recent.add(run_id, RecentStart(defined.version, payload_digest(start.payload), position))
     return _triggered(run_id, position)
+
+
+async def _reach_definitions(request: Request, api: Api) -> None:
+    """Wait until this process knows the definitions that `min_position` wants. Raises PositionNotReached."""
+    given = request.query_params
+    await reach_topic(api, "d", api.deps.catalog, given.get("min_position"), given.get("wait"))
 
 
 def _triggered(run_id: str, position: Position, *, replayed: bool = False) -> Json:
@@ -122,7 +133,7 @@ def _same(run_id: str, start: Start, version: int | None, workflow_id: str, *, s
     status_code=202,
     response_model=BatchTriggeredBody,
     responses=problems(400, 408, 413, 415, 422, 429, 431, 503),
-    openapi_extra={"requestBody": body_of("BatchBody"), "parameters": [idempotency_header()]},
+    openapi_extra={"requestBody": body_of("BatchBody"), "parameters": [idempotency_header(), *waiting_parameters()]},
 )
 async def trigger_batch(request: Request) -> Json:
     """Start many runs at once.
@@ -133,6 +144,8 @@ async def trigger_batch(request: Request) -> Json:
     api = api_of(request)
     settings = api.deps.settings
     key = idempotency_key(request)
+    if request.scope["query_string"]:
+        await _reach_definitions(request, api)
     body = await api.bodies.json(
         request, bytes_max=settings.workflow_batch_bytes_max, setting="WORKFLOW_BATCH_BYTES_MAX"
     )

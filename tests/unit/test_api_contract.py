@@ -156,7 +156,7 @@ def test_bodies_and_bounds_are_described(document: dict[str, Any]) -> None:
     assert trigger["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/TriggerBody"
     }
-    assert [parameter["name"] for parameter in trigger["parameters"]] == ["Idempotency-Key"]
+    assert [parameter["name"] for parameter in trigger["parameters"]] == ["Idempotency-Key", "min_position", "wait"]
     assert document["components"]["schemas"]["BatchBody"]["properties"]["items"]["maxItems"] == 10_000
     limits = [
         parameter["schema"]

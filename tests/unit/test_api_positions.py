@@ -8,11 +8,13 @@ import pytest
 
 from schemas import position as positions
 from tests.api.calls import CALLS, call
-from tests.api.world import World, client_of, make_world, problem
+from tests.api.world import World, client_of, make_world, pointers, problem
+from tests.histories import definition
 
 FAR = "d0.99-e0.99-k0.99"
 API = {name: (method, path) for name, (method, path, _) in CALLS.items() if path.startswith("/api/v1/")}
 READS = [name for name, (method, _) in API.items() if method == "GET"]
+STARTS = ("trigger", "trigger_batch")
 WRITES = [name for name, (method, _) in API.items() if method != "GET"]
 
 
@@ -37,7 +39,8 @@ async def operations(world: World) -> dict[str, dict[str, Any]]:
 
 
 async def test_the_document_forgets_no_operation(world: World) -> None:
-    """A position with each good answer and with none other; two parameters on what reads, none on what writes."""
+    """A position with each good answer and with none other; two parameters on what reads, and on what starts runs of a
+    definition, none on other writes."""
     found = await operations(world)
     assert found.keys() == API.keys()
     for name, operation in found.items():
@@ -46,8 +49,8 @@ async def test_the_document_forgets_no_operation(world: World) -> None:
         }
         assert told == {status for status in operation["responses"] if status < "400"}, name
         parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
-        assert ({"min_position", "wait"} <= parameters) == (name in READS), name
-        assert ("min_position" in parameters) == (name in READS), name
+        waits = name in (*READS, *STARTS)
+        assert parameters & {"min_position", "wait"} == ({"min_position", "wait"} if waits else set()), name
 
 
 @pytest.mark.parametrize("name", READS)
@@ -72,3 +75,21 @@ async def test_a_write_tells_a_position(world: World, name: str) -> None:
         assert answer.is_success, answer.text
         token = answer.headers["Workflow-Position"]
         assert positions.encode(positions.decode(token)) == token
+
+
+@pytest.mark.parametrize("name", STARTS)
+async def test_a_start_waits_for_the_definition_that_it_is_to_have(world: World, name: str) -> None:
+    """Another process has taken a new version: who names its position gets it, and who names none may get the one before."""
+    second = definition("greet", 3)
+    world.catalog.behind.append(world.catalog.catalog.next_record(second, "2026-01-02T00:00:00.000Z", None))
+    async with client_of(world, world.keys.add("boss", "admin")) as client:
+        await call(client, name)
+        answer = await call(client, name, {"min_position": "d0.2"})
+        assert answer.status_code == 202, answer.text
+        assert [command["data"]["version"] for command in world.sent] == [1, 2]
+        problem(await call(client, name, {"min_position": "d0.9", "wait": "0.01"}), 503, "position_not_reached")
+        wrong = problem(await call(client, name, {"min_position": "nonsense"}), 400, "parameter_invalid")
+        assert pointers(wrong) == ["query/min_position"]
+        unknown = problem(await call(client, name, {"limit": "1"}), 400, "parameter_invalid")
+        assert "min_position, wait" in unknown["errors"][0]["detail"]
+    assert len(world.sent) == 2
