@@ -71,9 +71,14 @@ class Rebuild:
     idle_s: float = 0.0
     """seconds in which nobody worked on it, until all partitions had been folded for the first time"""
 
+    def workers(self, now_s: float) -> frozenset[str]:
+        """Who holds something of it, and has said so of late."""
+        claims = (self.one, *(part.claim for part in self.parts))
+        return frozenset(held.owner for held in claims if held is not None and not _is_free(held, now_s))
+
     def is_worked_on(self, now_s: float) -> bool:
         """Whether somebody holds a part of it."""
-        return not all(_is_free(held, now_s) for held in (self.one, *(part.claim for part in self.parts)))
+        return bool(self.workers(now_s))
 
     def worked_s(self, now_s: float) -> float:
         """Seconds of work on it, until all partitions had been folded for the first time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -78,7 +79,7 @@ def rebuild_view(one: Rebuild, now_s: float | None = None) -> dict[str, Any]:
     now_s = now_s or time.time()
     progress = Progress(one.events if one.folded_s else one.done, one.total, one.worked_s(now_s))
     folds = one.phase == "folding" and one.is_worked_on(now_s)
-    owners = {part.claim.owner for part in one.parts if part.claim} | ({one.one.owner} if one.one else set())
+    owners = one.workers(now_s)
     return {
         "id": one.id,
         "phase": one.phase,
@@ -92,15 +93,15 @@ def rebuild_view(one: Rebuild, now_s: float | None = None) -> dict[str, Any]:
         "events_per_s": round(progress.events_per_s),
         "eta_s": _rounded(progress.eta_s) if folds else None,
         "workers": len(owners),
-        "partitions": [_part(number, part) for number, part in enumerate(one.parts)],
+        "partitions": [_part(number, part, owners) for number, part in enumerate(one.parts)],
         "report": None if one.report is None else one.report.told(),
         "error": one.error,
     }
 
 
-def _part(number: int, part: Part) -> dict[str, Any]:
-    """How far a partition of the second set is."""
-    owner = None if part.claim is None else part.claim.owner
+def _part(number: int, part: Part, owners: Collection[str]) -> dict[str, Any]:
+    """How far a partition of the second set is; `owners` work on it."""
+    owner = None if part.claim is None or part.claim.owner not in owners else part.claim.owner
     return {"partition": number, "events": part.position, "total": max(part.end, part.position), "worker": owner}
 
 

@@ -19,7 +19,7 @@ pytestmark = NEEDS_CHROMIUM
 
 async def test_the_progress_of_a_rebuild(world: World, shown: Screen) -> None:
     """Phase, events, speed, the time that is left; each partition with the process that works on it."""
-    parts = tuple(Part(100 * n, 300, Claim(f"host-{n}/77/x", world.now_s) if n else None) for n in range(3))
+    parts = tuple(Part(100 * n, 300, Claim(f"host-{n}/77/x", time.time() + 60) if n else None) for n in range(3))
     await put(world, Rebuild("x", "folding", "ann", 1, time.time() - 10, parts=parts))
     await shown.open("projections")
     await shown.shows("folding, 2 processes work on it", "300 of 900 events", "events/s", "s left", "by ann")

@@ -58,7 +58,8 @@ def test_the_api_tells_rate_and_rest_of_a_rebuild_that_is_worked_on() -> None:
     shown = rebuild_view(rebuild, 501.0)
     assert (shown["events"], shown["events_per_s"], shown["eta_s"], shown["workers"]) == (250, 250, 3.0, 1)
     shown = rebuild_view(rebuild, 502.0 + LEASE_S)
-    assert (shown["events_per_s"], shown["eta_s"]) == (250, None)
+    assert (shown["events_per_s"], shown["eta_s"], shown["workers"]) == (250, None, 0)
+    assert [part["worker"] for part in shown["partitions"]] == [None]
     rebuild, _ = board.claim(rebuild, "b", 2_000.0)
     assert rebuild_view(rebuild, 2_001.0)["eta_s"] == 6.0
     done = board.end(replace(rebuild, folded_s=2_003.0, events=1_000), "done", 2_009.0)
