@@ -255,6 +255,8 @@ async def test_runs_that_cannot_be_folded_are_quarantined_and_tried_again(settin
         one = f"/api/v1/runs/{next(iter(failed))}"
         aside = await ask(fleet, "GET", one)
         assert "from the future" in aside.json()["set_aside"]
+        why = (await ask(fleet, "GET", f"{one}/why")).json()
+        assert (why["code"], why["status"]) == ("finished", "FAILED")  # this API can fold it, and tells what decides
 
         async def counted() -> bool:
             async with httpx.AsyncClient(timeout=30) as http:

@@ -111,6 +111,7 @@ def test_every_reason_in_turn(platform: Platform, own_kafka: KafkaServer, silent
         (worker,) = platform.start("worker")
         another_one_came(ask, runs)
         it_froze(ask, worker)
+        the_projector_froze(ask, platform.of("projector")[0])
         own_kafka.kill()
         the_broker_is_away(ask, runs)
 
@@ -181,11 +182,25 @@ def it_froze(ask: Asker, worker: Process) -> None:
     run = ask.start("frozen", delay("wait", "3s"))
     ask.until(run, lambda answer: answer["code"] == "delay")
     worker.freeze()
+    waits = ask.code(ask.start("untaken", delay("wait", 0)), "command_waits")
+    assert (waits["before"], waits["next_event"], waits["tables_behind"]) == (0, None, 0)
     late = ask.code(run, "overdue")
     assert "is busy, frozen or cut off" in late["reason"]
     assert late["since"] == ask.due_at(run)
     ask.code(run, "no_worker", "none")
     worker.thaw()
+    ask.code(run, "finished")
+
+
+def the_projector_froze(ask: Asker, projector: Process) -> None:
+    """The run has gone on in the log; what is shown of it has not, and says so."""
+    run = ask.start("unseen", delay("wait", "2s"))
+    ask.code(run, "delay")
+    projector.freeze()
+    unseen = ask.code(run, "tables_behind")
+    assert (unseen["step"], unseen["next_event"], unseen["since"]) == ("wait", "StepSucceeded", ask.due_at(run))
+    assert unseen["tables_behind"] >= 2
+    projector.thaw()
     ask.code(run, "finished")
 
 
