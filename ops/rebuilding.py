@@ -79,15 +79,15 @@ class Rebuilding:
         stands = await self._store.projection_version()
         if stands in (None, PROJECTION_VERSION):
             self._ours.set()
-        last = await self._store.board().read()
-        if is_needed(stands, last, time.time()):
+        last, now_s = await self._store.board().read(), await self._store.board().now_s()
+        if is_needed(stands, last, now_s):
             with contextlib.suppress(RebuildOfAnother):
                 last = await request(self._store, f"the release of projection {PROJECTION_VERSION}")
                 log.info("the tables hold projection %s: they are made anew as %d", stands, PROJECTION_VERSION)
         if stands is not None and stands != PROJECTION_VERSION:
             self.waits = _wait_of(stands, last)
             self._say(self.waits.partition(":")[0])
-        if last is not None and not last.ended and last.version == PROJECTION_VERSION and wants_help(last, time.time()):
+        if last is not None and not last.ended and last.version == PROJECTION_VERSION and wants_help(last, now_s):
             await self._helper.lend(last.id)
 
     def _say(self, what: str) -> None:

@@ -83,7 +83,7 @@ class Rebuild:
     def worked_s(self, now_s: float) -> float:
         """Seconds of work on it, until all partitions had been folded for the first time."""
         working = self.is_worked_on(now_s)
-        until_s = self.folded_s or self.ended_s or (now_s if working else self.moved_s) or self.started_s
+        until_s = self.folded_s or (now_s if working else self.moved_s) or self.started_s
         return max(0.0, until_s - self.started_s - self.idle_s)
 
     @property
@@ -126,6 +126,10 @@ class Board(Protocol):
 
     async def read(self) -> Rebuild | None:
         """The last rebuild, running or ended; None before the first."""
+        ...
+
+    async def now_s(self) -> float:
+        """Seconds since 1970 by the store's clock, which claims are told by."""
         ...
 
     async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
@@ -215,11 +219,13 @@ def go_on(rebuild: Rebuild, now_s: float) -> Rebuild:
     return replace(rebuild, phase="comparing", folded_s=now_s, events=rebuild.done)
 
 
-def share(rebuild: Rebuild, phase: Phase, ends: Iterable[int], *, report: Comparison | None = None) -> Rebuild:
+def share(
+    rebuild: Rebuild, phase: Phase, ends: Iterable[int], now_s: float, *, report: Comparison | None = None
+) -> Rebuild:
     """Hand out the partitions, each to be brought to its end."""
     before = rebuild.parts
     parts = tuple(Part(before[n].position if n < len(before) else 0, end) for n, end in enumerate(ends))
-    return replace(rebuild, phase=phase, parts=parts, one=None, report=report)
+    return replace(rebuild, phase=phase, parts=parts, one=None, moved_s=now_s, report=report)
 
 
 def end(rebuild: Rebuild, phase: Phase, now_s: float, error: str | None = None) -> Rebuild:

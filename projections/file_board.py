@@ -29,8 +29,12 @@ class FileBoard:
         with self._answering():
             return await asyncio.to_thread(self._read)
 
+    async def now_s(self) -> float:
+        """As `projections.board.Board` says; all processes are on one host."""
+        return time.time()
+
     async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
-        """As `projections.board.Board` says; all processes are on one host, so the time is its."""
+        """As `projections.board.Board` says."""
         with self._answering():
             return await asyncio.to_thread(self._change, work)
 

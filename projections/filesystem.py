@@ -185,6 +185,15 @@ class _FilesystemAudit:
     async def marks(self) -> Mapping[int, Mark]:
         return await self._thread.do(lambda tables: tables.marks())
 
+    async def positions(self) -> Position:
+        return await self._thread.do(lambda tables: tables.positions())
+
+    async def begun(self, run_ids: Collection[str]) -> Collection[str]:
+        return await self._thread.do(lambda tables: tables.begun(run_ids))
+
+    async def pending(self, partition: int) -> Sequence[PendingRow]:
+        return await self._thread.do(lambda tables: tables.pending(partition))
+
     async def runs(self, run_ids: Collection[str]) -> Mapping[str, StoredRow]:
         return await self._thread.do(lambda tables: tables.stored_rows(run_ids))
 

@@ -65,6 +65,10 @@ class _Data:
         insort(self.order, key)
         self.keys[run_id] = key
 
+    def positions(self) -> Position:
+        events: Position = {("e", partition): mark.position for partition, mark in self.marks.items()}
+        return events | {("t", partition): position for partition, position in self.commands.items()}
+
     def stored(self, run_id: str) -> StoredRun | None:
         row, pending = self.runs.get(run_id), self.pending.get(run_id)
         if row is not None:
@@ -264,8 +268,7 @@ class MemoryStore:
                 yield SetAside(run_id, chain.partition, chain.seq, chain.set_aside)
 
     async def positions(self) -> Position:
-        events: Position = {("e", partition): mark.position for partition, mark in self._data.marks.items()}
-        return events | {("t", partition): position for partition, position in self._data.commands.items()}
+        return self._data.positions()
 
     # rebuild and verify
 
@@ -330,6 +333,9 @@ class _MemoryBoard:
     async def read(self) -> Rebuild | None:
         return self._rebuild
 
+    async def now_s(self) -> float:
+        return time.time()
+
     async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
         self._rebuild, answer = work(self._rebuild, time.time())
         return answer
@@ -349,10 +355,20 @@ class _MemoryAudit:
 
     def __init__(self, data: _Data) -> None:
         self._marks, self._runs = dict(data.marks), dict(data.runs)
+        self._positions, self._pending = data.positions(), dict(data.pending)
         self._history = {run_id: list(rows) for run_id, rows in data.history.items()}
 
     async def marks(self) -> Mapping[int, Mark]:
         return self._marks
+
+    async def positions(self) -> Position:
+        return self._positions
+
+    async def begun(self, run_ids: Collection[str]) -> Collection[str]:
+        return self._runs.keys() & set(run_ids)
+
+    async def pending(self, partition: int) -> Sequence[PendingRow]:
+        return [row for row in self._pending.values() if row.partition == partition]
 
     async def runs(self, run_ids: Collection[str]) -> Mapping[str, StoredRow]:
         return {run_id: self._runs[run_id] for run_id in run_ids if run_id in self._runs}

@@ -42,6 +42,7 @@ async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[st
     "rebuilding", or "other version" where the tables are not those of this program; `old_tables`: whether those that the last
     rebuild replaced are still there."""
     last, version = await store.board().read(), await store.projection_version()
+    now_s = await store.board().now_s()
     running = last is not None and not last.ended
     partitions = await _partitions(settings, store, reader)
     return {
@@ -52,7 +53,7 @@ async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[st
         "quarantined": await store.count_set_aside(),
         "behind": sum(each["behind"] for each in partitions),
         "partitions": partitions,
-        "rebuild": None if last is None else rebuild_view(last),
+        "rebuild": None if last is None else rebuild_view(last, now_s),
         "old_tables": await store.has_old(),
     }
 

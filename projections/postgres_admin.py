@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from asyncpg.exceptions import InsufficientPrivilegeError, UndefinedTableError
 
-from projections.rows import CHAIN, Chain, Shown, by_run
+from projections.rows import CHAIN, Chain, Shown, by_run, waiting_row
 from projections.sql import queries
 from projections.tables import Audit, Level, StoredRow
 from schemas.errors import StoreAway, StoreRefused
-from schemas.store import HistoryRow, Mark
+from schemas.position import Position
+from schemas.store import HistoryRow, Mark, PendingRow
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -102,6 +103,16 @@ class SchemaAudit:
 
     async def marks(self) -> dict[int, Mark]:
         return {row[0]: Mark(*row[1:]) for row in await self._fetch(SQL["marks"])}
+
+    async def positions(self) -> Position:
+        return {(topic, partition): position for topic, partition, position in await self._fetch(SQL["positions"])}
+
+    async def begun(self, run_ids: Collection[str]) -> Collection[str]:
+        return {row[0] for row in await self._fetch(SQL["begun"], list(run_ids))}
+
+    async def pending(self, partition: int) -> Sequence[PendingRow]:
+        rows = await self._fetch(SQL["waiting"], partition)
+        return [waiting_row(*row) for row in rows]
 
     async def runs(self, run_ids: Collection[str]) -> Mapping[str, StoredRow]:
         rows = await self._fetch(SQL["rows"], list(run_ids))

@@ -37,6 +37,10 @@ class PostgresBoard:
             raise
         return Rebuild.load(rows[0][0]) if rows else None
 
+    async def now_s(self) -> float:
+        """As `projections.board.Board` says."""
+        return float((await self._db.fetch(SETS["time"]))[0][0])
+
     async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
         """As `projections.board.Board` says; the time is PostgreSQL's."""
         try:

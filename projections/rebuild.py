@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -37,6 +36,7 @@ AT_ONCE: Final = 2
 RENEW_S: Final = 1.0
 LOOK_S: Final = 0.2
 """Between two looks at a board where there was nothing to do."""
+GIVE_BACK_S: Final = 5.0
 LOST_MAX: Final = 3
 """Times in a row that a transaction may be lost while the board can be read."""
 T = TypeVar("T")
@@ -263,8 +263,13 @@ class _Worker:
         finally:
             del self._held[number]
             position = filling.events if filling.folds else rebuild.parts[number].position
-            with contextlib.suppress(StoreAway, RebuildCancelled):
-                await self._change(lambda now, now_s: (board.give_back(now, self._name, number, position, now_s), None))
+            with contextlib.suppress(
+                StoreAway, RebuildCancelled, TimeoutError
+            ):  # else others wait for the lease to lapse
+                async with asyncio.timeout(GIVE_BACK_S):
+                    await self._change(
+                        lambda now, now_s: (board.give_back(now, self._name, number, position, now_s), None)
+                    )
 
     def _filling(self) -> Filling:
         assert self._second is not None
@@ -315,7 +320,7 @@ class _Worker:
         finally:
             await second.close()
         wanted = [min(stands.get(number) or end, end) for number, end in ends.items()]
-        await self._next(lambda now: board.share(replace(now, set=made.set), "folding", wanted))
+        await self._next(lambda now, now_s: board.share(replace(now, set=made.set), "folding", wanted, now_s))
 
     async def _stands(self) -> Mapping[int, int]:
         return {number: at for (topic, number), at in (await self._store.positions()).items() if topic == "e"}
@@ -327,7 +332,7 @@ class _Worker:
         await filling.follow(self._stands)
         report = await self._store.compare(self._second, filling.reach)
         ends = await filling.ends()
-        await self._next(lambda now: board.share(now, "levelling", ends.values(), report=report))
+        await self._next(lambda now, now_s: board.share(now, "levelling", ends.values(), now_s, report=report))
 
     async def _swap(self, rebuild: Rebuild) -> None:
         if await self._store.has(rebuild.name):
@@ -345,7 +350,7 @@ class _Worker:
 
             await self._store.swap(self._second, level)
             stands = filling.folds
-            await self._next(lambda now: _standing(now, {n: fold.position for n, fold in stands.items()}))
+            await self._next(lambda now, _: _standing(now, {n: fold.position for n, fold in stands.items()}))
         await self._change(lambda now, now_s: (board.end(now, "done", now_s), None))
 
     async def _check_level(self, positions: Mapping[int, int]) -> None:
@@ -358,12 +363,12 @@ class _Worker:
             if found < wanted:
                 raise StalePosition(partition=number, found=found, wanted=wanted)
 
-    async def _next(self, step: Callable[[Rebuild], Rebuild]) -> None:
+    async def _next(self, step: Callable[[Rebuild, float], Rebuild]) -> None:
         """Go on from a phase that this process still holds."""
 
-        def write(now: Rebuild, _: float) -> tuple[Rebuild, bool]:
+        def write(now: Rebuild, now_s: float) -> tuple[Rebuild, bool]:
             held = board.holds(now, self._name)
-            return (step(now) if held else now), held
+            return (step(now, now_s) if held else now), held
 
         if not await self._change(write):
             raise _Gone
@@ -390,14 +395,14 @@ class _Worker:
             await asyncio.wait({renewing})
 
     async def _renew_often(self, alone: bool) -> None:
+        def renew(now: Rebuild, now_s: float) -> tuple[Rebuild, bool]:
+            positions = {number: filling.folded for number, filling in self._held.items()}
+            return board.renew(now, self._name, positions, now_s, alone=alone)
+
         while not self._gone:
             await asyncio.sleep(RENEW_S)
-            positions = {number: filling.folded for number, filling in self._held.items()}
             try:
-                held = await self._change(
-                    lambda now, now_s: board.renew(now, self._name, positions, now_s, alone=alone)  # noqa: B023
-                )
-                self._gone = not held
+                self._gone = not await self._change(renew)
                 rebuild = await self._board.read()
             except RebuildCancelled:
                 self._gone = True
@@ -414,7 +419,7 @@ class _Worker:
         await asyncio.sleep(0)
 
     def _say(self, rebuild: Rebuild) -> None:
-        self._tell(Progress(rebuild.done, rebuild.total, rebuild.worked_s(time.time()), rebuild.phase))
+        self._tell(Progress(rebuild.done, rebuild.total, rebuild.worked_s(rebuild.moved_s or 0.0), rebuild.phase))
 
 
 def _standing(rebuild: Rebuild, positions: Mapping[int, int]) -> Rebuild:

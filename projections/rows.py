@@ -185,6 +185,13 @@ def stored_run(chain: Chain, shown: Shown) -> StoredRun:
     return _stored(shown, chain.run_id, chain.seq, chain.set_aside, ("e", chain.partition), chain.last_offset + 1)
 
 
+def waiting_row(
+    run_id: str, partition: int, offset: int, workflow_id: str, version: int | None, payload: str, created_at: str
+) -> PendingRow:
+    """A row of `pending` as it stands."""
+    return PendingRow(run_id, partition, offset, workflow_id, version, payload.encode(), created_at)
+
+
 def stored_pending(row: PendingRow) -> StoredRun:
     """A command that has not become a run yet, as the API shows it."""
     shown = Shown(row.workflow_id, row.version, payload=row.payload.decode(), created_at=row.created_at)

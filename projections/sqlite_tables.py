@@ -24,6 +24,7 @@ from projections.rows import (
     columns,
     instant_us,
     stored_view,
+    waiting_row,
 )
 from projections.sql import HERE, queries
 from projections.tables import StoredRow
@@ -249,6 +250,14 @@ class SqliteTables:
         return {
             row[0]: StoredRow(_chain(row[:parts]), Shown(*row[parts:])) for row in self._rows("rows", _json(run_ids))
         }
+
+    def begun(self, run_ids: Collection[str]) -> set[str]:
+        """Those that have a row."""
+        return {row[0] for row in self._rows("begun", _json(run_ids))}
+
+    def pending(self, partition: int) -> list[PendingRow]:
+        """All commands of a partition that wait."""
+        return [waiting_row(*row) for row in self._rows("waiting", partition)]
 
     def histories(self, run_ids: Collection[str]) -> Mapping[str, Sequence[HistoryRow]]:
         rows = self._rows("histories", _json(run_ids))

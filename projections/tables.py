@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol, Self
 from projections.board import Board
 from projections.compare import Comparison
 from projections.rows import Chain, Shown
-from schemas.store import Batch, HistoryRow, Mark, Store, Tip
+from schemas.position import Position
+from schemas.store import Batch, HistoryRow, Mark, PendingRow, Store, Tip
 
 Level = Callable[[Mapping[int, int]], Awaitable[None]]
 """Told partition → position of its events; returns when the second set stands there."""
@@ -26,6 +27,18 @@ class Audit(Protocol):
     """All tables as they stood at one moment, however long it takes to look at them."""
 
     async def marks(self) -> Mapping[int, Mark]: ...
+
+    async def positions(self) -> Position:
+        """How far both topics are in the tables."""
+        ...
+
+    async def begun(self, run_ids: Collection[str]) -> Collection[str]:
+        """Those that have a row of their own: they are no mere commands."""
+        ...
+
+    async def pending(self, partition: int) -> Sequence[PendingRow]:
+        """All commands of a partition that wait."""
+        ...
 
     async def runs(self, run_ids: Collection[str]) -> Mapping[str, StoredRow]: ...
 

@@ -24,6 +24,7 @@ from projections.intake import BATCH_BYTES_MAX, Intake
 from projections.progress import Progress, Tell
 from projections.rows import columns
 from projections.tables import Audit, StoredRow, Tables
+from projections.verify_waiting import waiting_differences
 from schemas.errors import LogMismatch
 from schemas.ports import TP, Reader, Record
 from schemas.settings import Settings
@@ -40,12 +41,16 @@ async def verify(settings: Settings, store: Tables, reader: Reader, tell: Tell) 
     """
     began, cluster_id = time.monotonic(), await reader.cluster_id()
     async with store.audit() as audit:
-        marks = await audit.marks()
+        marks, positions = await audit.marks(), await audit.positions()
         total, events = sum(mark.position for mark in marks.values()), 0
         for partition in range(max([settings.workflow_partitions, *(number + 1 for number in marks)])):
             tp = TP(settings.topics.events, partition)
             walk = _Whole(audit, tp, settings.workflow_partitions, marks.get(partition))
             async for found in walk.differences(reader, cluster_id):
+                yield found
+            async for found in waiting_differences(
+                settings, audit, reader, partition, positions.get(("t", partition), 0)
+            ):
                 yield found
             events += walk.fold.position
             tell(Progress(events, total, time.monotonic() - began))

@@ -47,6 +47,8 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]
     """As aiokafka's, but nothing of it stays open, however its `stop` ends."""
 
     async def stop(self) -> None:
+        if self._closed:
+            return
         try:
             await super().stop()
         except asyncio.CancelledError:  # of a fetch that waited for its next try, say: aiokafka stops half-way then

@@ -1,5 +1,5 @@
 """Builds that break one promise each, for `python -m tests.harness.child`; the history checker must find what comes of it.
-Two that break none, but are other releases; and two that stop for a while where a rebuild can be killed."""
+Two that break none, but are other releases; and three that are slow where a rebuild can be killed."""
 
 from __future__ import annotations
 
@@ -120,6 +120,19 @@ def ignorant_of_failed_steps() -> None:
 LINGERS_S: Final = 60.0
 
 
+def folds_slowly() -> None:
+    """A rebuild that rests after each transaction."""
+    from projections.filling import Filling
+
+    write = Filling._write
+
+    async def slowly(self: Filling, *given: Any) -> None:
+        await write(self, *given)
+        await asyncio.sleep(0.5)
+
+    Filling._write = slowly  # type: ignore[method-assign, assignment]
+
+
 def lingers_while_it_compares() -> None:
     """A rebuild that stands still when both sets of tables are level and no projector may write."""
     _lingers("compare")
@@ -157,6 +170,7 @@ BUILDS: Final[dict[str, Callable[[], None]]] = {
         hashed_after_writing_it_anew,
         the_release_before,
         ignorant_of_failed_steps,
+        folds_slowly,
         lingers_while_it_compares,
         lingers_while_it_swaps,
     )

@@ -92,8 +92,9 @@ async def rebuild(api: Shared, name: Name, caller: Caller) -> Response:
     Projectors do it, each with a process of its own, and so does every `workflow rebuild`. Where a rebuild runs, the answer
     shows that one. `GET` of the projection tells how far it is. Nothing is sent to anybody by a rebuild.
     """
-    begun = await _named(api, name).rebuild(caller or "the API")
-    return Json(begun, 202, {"Location": f"/api/v1/projections/{name}", **await _position(api)})
+    projection, headers = _named(api, name), await _position(api)
+    begun = await projection.rebuild(caller or "the API")
+    return Json(begun, 202, {"Location": f"/api/v1/projections/{name}", **headers})
 
 
 @router.post(
@@ -104,10 +105,11 @@ async def rebuild(api: Shared, name: Name, caller: Caller) -> Response:
 )
 async def cancel(api: Shared, name: Name) -> Json:
     """End the rebuild that runs, whoever works on it. The tables that serve stay as they are."""
-    cancelled = await _named(api, name).cancel()
+    projection, headers = _named(api, name), await _position(api)  # asked before: what was done must be told
+    cancelled = await projection.cancel()
     if cancelled is None:
         raise NoRebuild(name=name)
-    return Json(cancelled, headers=await _position(api))
+    return Json(cancelled, headers=headers)
 
 
 async def _shown(

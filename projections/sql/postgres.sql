@@ -243,6 +243,12 @@ select run_id from runs where partition = $1 and run_id > $2 order by run_id lim
 -- name: rows_below
 select count(*) from runs where partition = $1 and first_offset < $2
 
+-- name: begun
+select run_id from unnest($1::text[]) as wanted (run_id) join runs using (run_id)
+
+-- name: waiting
+select run_id, partition, log_offset, workflow_id, version, payload::text, created_at from pending where partition = $1
+
 -- name: stray_history
 select distinct run_id from history where not exists (select from runs where runs.run_id = history.run_id) limit 10
 

@@ -13,6 +13,9 @@ lock table board.rebuild in share row exclusive mode
 -- name: board_and_time
 select (select document from board.rebuild), extract(epoch from clock_timestamp())::float8
 
+-- name: time
+select extract(epoch from clock_timestamp())::float8
+
 -- name: write_board
 insert into board.rebuild (document) values ($1) on conflict (number) do update set document = excluded.document
 

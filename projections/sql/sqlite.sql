@@ -167,6 +167,12 @@ select run_id from runs where partition = ? and run_id > ? order by run_id limit
 -- name: rows_below
 select count(*) from runs where partition = ? and first_offset < ?
 
+-- name: begun
+select run_id from json_each(?) join runs on run_id = value
+
+-- name: waiting
+select run_id, partition, log_offset, workflow_id, version, payload, created_at from pending where partition = ?
+
 -- name: stray_history
 select distinct run_id from history where not exists (select 1 from runs where runs.run_id = history.run_id) limit 10
 

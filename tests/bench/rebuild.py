@@ -61,10 +61,16 @@ async def run(options: Options) -> list[Figure]:
                 bare = await _bare(platform.settings)
                 rounds.add("a consumer that only decodes JSON", bare, "events/s", better="more")
                 await watch.flushed()
-                await _rebuild(platform, bare, rounds)
+                await _rebuild(platform, bare, rounds, curve=options.rounds == 1)
                 await watch.flushed()
                 async with _traffic(platform):
-                    await _rebuild(platform, bare, rounds, prefix=f"with {TRAFFIC_PER_S:g} starts/s: ")
+                    await _rebuild(
+                        platform,
+                        bare,
+                        rounds,
+                        curve=options.rounds == 1,
+                        prefix=f"with {TRAFFIC_PER_S:g} starts/s: ",
+                    )
                 await watch.level(LEVEL_S)
                 await _verify(platform)
     return rounds.figures()
@@ -94,7 +100,8 @@ async def _bare(settings: Settings) -> float:
     return count / (time.monotonic() - began)
 
 
-async def _rebuild(platform: Running, bare: float, rounds: Rounds, *, prefix: str = "") -> None:
+async def _rebuild(platform: Running, bare: float, rounds: Rounds, *, curve: bool, prefix: str = "") -> None:
+    """`curve`: the memory of all the time is one more figure, whose values are not rounds."""
     process = await _command(platform, "rebuild", "--parallel", str(PARALLEL), "-o", "json")
     async with _watching(process.pid) as memory:
         out, err = await process.communicate()
@@ -115,7 +122,7 @@ async def _rebuild(platform: Running, bare: float, rounds: Rounds, *, prefix: st
     add("runs compared, all equal", report["equal"], "runs")
     for name, part in zip(("first", "second", "third", "last"), memory.quarters(report["folded_s"]), strict=True):
         add(f"memory of both processes, {name} quarter", part / 2**20, "MiB")
-    for size in memory.curve():
+    for size in memory.curve() if curve else ():
         add("memory of both processes, from second to second", size / 2**20, "MiB")
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from projections.compare import Difference
 from projections.filesystem import FilesystemStore
+from projections.memory import MemoryStore
+from projections.pending import pending_row
 from projections.postgres import PostgresStore
 from projections.progress import Progress
 from projections.rows import REFUSES
@@ -19,8 +21,9 @@ from schemas.ports import TP
 from schemas.settings import Settings
 from tests.fake_log import FakeTopics
 from tests.feeding import feed
-from tests.histories import Log, cut, random_log
+from tests.histories import Log, command, cut, id_at, random_log
 
+WAITS = "insert into pending values ('{run}', 0, {offset}, 'greet', null, '{{}}', 'x', 1)"
 REFUSE = "update runs set set_aside = '{reason}', payload = '{{}}' where run_id = '{run}'"
 INVENT = """
 insert into runs (run_id, partition, first_offset, last_offset, seq, digest, done, state_version)
@@ -175,3 +178,72 @@ async def test_a_difference_reads_as_a_sentence(store: FilesystemStore) -> None:
     first = (await differences(store, log))[0]
     assert str(first).startswith(f"{first.run} status: the tables say xxx")
     assert len(str(first)) < 500
+
+
+async def waiting(store: Tables) -> tuple[Log, FakeTopics]:
+    """A store that has seen all commands: of runs that began, of some that did not, one twice, and what is no start here."""
+    log = await filled(store, 45)
+    topics = FakeTopics(Settings(workflow_partitions=log.partitions), log)
+    for number, records in enumerate(log.records):
+        begun = next(record.key.decode() for record in records if record.key and record.key.startswith(b"r-"))
+        waits = [id_at(log.rng, number, log.partitions) for _ in range(3)]
+        topics.put_command(number, b"no command")
+        for run_id in (begun, *waits, waits[0], id_at(log.rng, 1 - number, log.partitions)):
+            topics.put_command(number, command(run_id, payload={"n": 2**53 + 1, "é": run_id}), hole=1)
+        tp = TP(topics.settings.topics.trigger, number)
+        rows = [pending_row(each, tp, log.partitions, 32) for each in topics.commands[number]]
+        await store.apply_pending(number, 0, topics.commands[number][-1].offset + 1, [row for row in rows if row])
+    topics.put_command(0, command(id_at(log.rng, 0, log.partitions)))  # nobody has seen this one
+    return log, topics
+
+
+@pytest.mark.parametrize("kind", ["memory", "filesystem", "postgres"])
+async def test_commands_that_wait_are_those_of_the_topic(kind: str, tmp_path: Path, postgres_dsn: str) -> None:
+    """On every store; what the topic has forgotten is not asked for."""
+    stores: dict[str, Callable[[], Tables]] = {
+        "memory": MemoryStore,
+        "filesystem": lambda: FilesystemStore(tmp_path / "waiting"),
+        "postgres": lambda: PostgresStore(postgres_dsn),
+    }
+    store = stores[kind]()
+    await store.migrate()
+    try:
+        log, topics = await waiting(store)
+        assert await differences(store, log, topics) == []
+        async with store.audit() as audit:
+            assert [len(await audit.pending(number)) for number in range(log.partitions)] == [3, 3]
+        forgotten = topics.commands[0][3].offset
+        topics.begins[TP(topics.settings.topics.trigger, 0)] = forgotten
+        del topics.commands[0][:3]
+        assert await differences(store, log, topics) == []
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "column"),
+    [
+        ("delete from pending where run_id = '{run}'", "waiting command"),
+        ("update pending set payload = '{{}}' where run_id = '{run}'", "waiting command, payload"),
+        ("update pending set workflow_id = 'x' where run_id = '{run}'", "waiting command, workflow_id"),
+        ("update pending set version = 7 where run_id = '{run}'", "waiting command, version"),
+        ("update pending set created_at = 'x' where run_id = '{run}'", "waiting command, created_at"),
+        ("update pending set log_offset = log_offset + 1 where run_id = '{run}'", "waiting command, offset"),
+    ],
+)
+async def test_every_change_of_a_command_that_waits_is_found(store: FilesystemStore, sql: str, column: str) -> None:
+    log, topics = await waiting(store)
+    async with store.audit() as audit:
+        victim = (await audit.pending(1))[0].run_id
+    damage(store, sql.format(run=victim))
+    assert [(each.run, each.column) for each in await differences(store, log, topics)] == [(victim, column)]
+
+
+async def test_what_is_shown_as_waiting_and_does_not_wait_is_found(store: FilesystemStore) -> None:
+    """A run that has begun, and a command that nobody has sent."""
+    log, topics = await waiting(store)
+    begun = next(record.key.decode() for record in log.records[0] if record.key and record.key.startswith(b"r-"))
+    for run_id, offset in ((begun, 2), ("invented", 1)):
+        damage(store, WAITS.format(run=run_id, offset=offset))
+    found = [(each.run, each.column, each.folded) for each in await differences(store, log, topics)]
+    assert found == [(run_id, "waiting command", "nothing") for run_id in sorted((begun, "invented"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -56,8 +57,9 @@ looks = st.lists(
 @pytest.fixture(scope="module")
 def dsn(postgres: servers.Address) -> Iterator[str]:
     """A database for all examples; each takes a schema of its own."""
-    yield asyncio.run(servers.create_database(postgres.address, "test_property_past"))
-    asyncio.run(servers.drop_database(postgres.address, "test_property_past"))
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield asyncio.run(servers.create_database(postgres.address, name))
+    asyncio.run(servers.drop_database(postgres.address, name))
 
 
 def stepped(log: Log, steps: Sequence[int]) -> Log:
@@ -122,6 +124,14 @@ def plain(run: StoredRun) -> dict[str, Any]:
 
 
 async def check(store: Tables, made: tuple[int, Sequence[int]], wanted: Sequence[Any]) -> None:
+    """All that is shown of the past of a log, held against the reference."""
+    try:
+        await _check(store, made, wanted)
+    finally:
+        await store.close()
+
+
+async def _check(store: Tables, made: tuple[int, Sequence[int]], wanted: Sequence[Any]) -> None:
     log = stepped(random_log(made[0], partitions=1, runs=14), made[1])
     await store.migrate()
     await feed(store, log)
@@ -143,7 +153,6 @@ async def check(store: Tables, made: tuple[int, Sequence[int]], wanted: Sequence
         counted = {name: n for name, n in (await store.counts(where, at_ms)).items() if n}
         assert counted == Counter(run["status"] for run in reference.list(where, at_ms))
     await one_by_one(store, now, reference, times)
-    await store.close()
 
 
 def text_of(starts: Sequence[int], share: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import uuid
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -33,8 +34,9 @@ seeds = st.integers(min_value=0, max_value=2**32)
 @pytest.fixture(scope="module")
 def dsn(postgres: servers.Address) -> Iterator[str]:
     """A database for all examples; each takes a schema of its own."""
-    yield asyncio.run(servers.create_database(postgres.address, "test_property_stores"))
-    asyncio.run(servers.drop_database(postgres.address, "test_property_stores"))
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield asyncio.run(servers.create_database(postgres.address, name))
+    asyncio.run(servers.drop_database(postgres.address, name))
 
 
 def commands_of(log: Log, partition: int, rng: Random) -> list[LogRecord]:

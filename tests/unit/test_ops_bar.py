@@ -50,7 +50,7 @@ def test_it_is_drawn_in_place_in_a_terminal_and_line_by_line_elsewhere(
 
 def test_the_api_tells_rate_and_rest_of_a_rebuild_that_is_worked_on() -> None:
     """While nobody works on it nobody can tell how long it will take; the rate stays that of the work."""
-    rebuild = board.share(Rebuild("1", "preparing", "ada", 1001, 5.0), "folding", [1_000])
+    rebuild = board.share(Rebuild("1", "preparing", "ada", 1001, 5.0), "folding", [1_000], 5.0)
     shown = rebuild_view(rebuild, 500.0)
     assert (shown["events_per_s"], shown["eta_s"], shown["workers"]) == (0, None, 0)
     rebuild, _ = board.claim(rebuild, "a", 500.0)
@@ -62,5 +62,7 @@ def test_the_api_tells_rate_and_rest_of_a_rebuild_that_is_worked_on() -> None:
     assert [part["worker"] for part in shown["partitions"]] == [None]
     rebuild, _ = board.claim(rebuild, "b", 2_000.0)
     assert rebuild_view(rebuild, 2_001.0)["eta_s"] == 6.0
+    cancelled = board.end(rebuild, "cancelled", 9_000.0)
+    assert rebuild_view(cancelled, 9_999.0)["events_per_s"] == 250
     done = board.end(replace(rebuild, folded_s=2_003.0, events=1_000), "done", 2_009.0)
     assert (rebuild_view(done, 9_999.0)["events_per_s"], rebuild_view(done, 9_999.0)["eta_s"]) == (250, None)

@@ -12,7 +12,7 @@ from projections.compare import Comparison, difference
 
 
 def folding(*ends: int) -> Rebuild:
-    return board.share(Rebuild("1", "preparing", "ada", 1001, 5.0), "folding", ends)
+    return board.share(Rebuild("1", "preparing", "ada", 1001, 5.0), "folding", ends, 5.0)
 
 
 def test_what_is_written_is_read() -> None:
