@@ -263,13 +263,13 @@ class _Worker:
         finally:
             del self._held[number]
             position = filling.events if filling.folds else rebuild.parts[number].position
-            with contextlib.suppress(
-                StoreAway, RebuildCancelled, TimeoutError
-            ):  # else others wait for the lease to lapse
-                async with asyncio.timeout(GIVE_BACK_S):
-                    await self._change(
-                        lambda now, now_s: (board.give_back(now, self._name, number, position, now_s), None)
-                    )
+            await self._give_back(number, position)
+
+    async def _give_back(self, number: int, position: int) -> None:
+        """Let others have the partition; if the board does not answer, they wait for the lease to lapse."""
+        with contextlib.suppress(StoreAway, RebuildCancelled, TimeoutError):
+            async with asyncio.timeout(GIVE_BACK_S):
+                await self._change(lambda now, now_s: (board.give_back(now, self._name, number, position, now_s), None))
 
     def _filling(self) -> Filling:
         assert self._second is not None

@@ -8,6 +8,7 @@ from dataclasses import fields
 from projections.compare import RUNS_AT_ONCE, Difference, difference
 from projections.pending import pending_row
 from projections.tables import Audit
+from schemas.errors import LogMismatch
 from schemas.ports import TP, Reader, Record
 from schemas.settings import Settings
 from schemas.store import PendingRow
@@ -23,9 +24,13 @@ async def waiting_differences(
     rows = await audit.pending(partition)
     stored, forgotten = [{row.run_id: row for row in rows if (row.offset < begin) is old} for old in (False, True)]
     first: dict[str, PendingRow] = {}
-    async for records in reader.read(tp, begin, min(position, end)):
-        for at in range(0, len(records), RUNS_AT_ONCE):
-            first = await _waiting(settings, audit, tp, records[at : at + RUNS_AT_ONCE], first)
+    try:
+        async for records in reader.read(tp, begin, min(position, end)):
+            for at in range(0, len(records), RUNS_AT_ONCE):
+                first = await _waiting(settings, audit, tp, records[at : at + RUNS_AT_ONCE], first)
+    except LogMismatch as mismatch:  # the topic forgets while it is read
+        yield difference(f"partition {partition}", "waiting commands", f"position {position}", mismatch.message)
+        return
     for run_id in sorted((stored.keys() | first.keys()) - forgotten.keys()):
         for found in _differences(run_id, stored.get(run_id), first.get(run_id)):
             yield found
