@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 PARTITIONS = 2
 SESSION_S = 8.0
 """A worker that died or froze is a member of its group for so long."""
+STARTS = 7
+"""Of the whole test, before that of a worker which freezes."""
 Why = dict[str, Any]
 
 
@@ -183,7 +185,9 @@ def it_froze(ask: Asker, worker: Process) -> None:
     ask.until(run, lambda answer: answer["code"] == "delay")
     worker.freeze()
     waits = ask.code(ask.start("untaken", delay("wait", 0)), "command_waits")
-    assert (waits["before"], waits["next_event"], waits["tables_behind"]) == (0, None, 0)
+    assert (waits["next_event"], waits["tables_behind"]) == (None, 0)
+    assert waits["before"] in range(STARTS)  # how far its worker had committed when it froze is a matter of chance
+    assert "has waited since" in waits["reason"]
     late = ask.code(run, "overdue")
     assert "is busy, frozen or cut off" in late["reason"]
     assert late["since"] == ask.due_at(run)
