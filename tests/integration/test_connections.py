@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import uvloop
-from aiokafka import TopicPartition
 from aiokafka.client import ConnectionGroup
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -39,23 +38,18 @@ def test_a_send_on_a_broken_connection_is_a_lost_connection(kafka: Address) -> N
         runner.run(send())
 
 
-async def test_a_consumer_closes_its_connections_however_its_stop_ends(
-    kafka: Address, topic_prefix: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_consumer_closes_its_connections_however_its_stop_ends(kafka: Address, topic_prefix: str) -> None:
     """The client gives up stopping when a fetch waits for its next try, and leaves what it holds to the garbage collector."""
-    settings = await kafka_settings(kafka.address, topic_prefix)
-    consumer = reader_consumer(settings)
+    consumer = reader_consumer(await kafka_settings(kafka.address, topic_prefix))
     await consumer.start()
-    consumer.assign([TopicPartition(settings.topics.events, 0)])
-    consumer.seek(TopicPartition(settings.topics.events, 0), 0)
-    fetcher, client = consumer._fetcher, consumer._client
-    fetcher._retry_backoff = 3600  # seconds
-    await until(lambda: fetcher._pending_tasks)
-    for connection in client._conns.values():
-        connection._writer.transport.abort()
-    await until(lambda: "Failed fetch messages" in caplog.text)
-    assert await client.force_metadata_update()  # it has a connection again
-    await stop_client(consumer)
+    client, waiting = consumer._client, asyncio.ensure_future(asyncio.sleep(3600))
+    try:
+        assert await client.ready(client.get_random_node())
+        consumer._fetcher._pending_tasks.add(waiting)  # as a fetch does that has failed
+        assert any(connection.connected() for connection in client._conns.values())
+    finally:
+        await stop_client(consumer)
+    assert waiting.cancelled()
     assert not any(connection.connected() for connection in client._conns.values())
     assert client._sync_task is None
 
@@ -66,6 +60,7 @@ async def test_a_closed_client_keeps_no_connection_that_it_was_making(kafka: Add
     client = consumer._client
     connecting = asyncio.ensure_future(client._get_conn(client.get_random_node(), group=ConnectionGroup.COORDINATION))
     await asyncio.sleep(0)
+    await client.close()
     await consumer.stop()
     assert await connecting is None
     assert not any(connection.connected() for connection in client._conns.values())
