@@ -33,6 +33,7 @@ _ASKED: Final = (401, 403, 429)
 """What every operation that needs a scope may answer."""
 _REQUEST_ID: Final = {"X-Request-Id": "The request's id: the one that was given, or a new one. The log has it."}
 _POSITION: Final = {"Workflow-Position": "How far the log had got, for `min_position` of a later read."}
+WAIT_TEXT: Final = 'How long to wait for `min_position` at most, in seconds or as "500ms", "2s"; up to WORKFLOW_POSITION_WAIT_S, which it is when left out.'
 _POSITIONED: Final = "/api/v1/"
 """Beginning of the paths whose answers have a position."""
 
@@ -86,7 +87,7 @@ def waiting_parameters() -> list[dict[str, Any]]:
     """`min_position` and `wait` of an operation that reads its query by hand."""
     texts = {
         "min_position": "A position from an earlier answer, of a definition for one: the start waits, up to WORKFLOW_POSITION_WAIT_S, until this process knows all definitions up to there.",
-        "wait": 'How long to wait for `min_position` at most, in seconds or as "500ms", "2s"; up to WORKFLOW_POSITION_WAIT_S, which it is when left out.',
+        "wait": WAIT_TEXT,
     }
     return [
         {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "string"}}

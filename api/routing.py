@@ -16,6 +16,7 @@ from api.backlog import Backlogs
 from api.body import Bodies
 from api.errors import FieldError, ParameterInvalid, PositionNotReached
 from api.metrics import MetricsPage
+from api.openapi import WAIT_TEXT
 from api.ports import Deps
 from api.reads import Waiting, of_tables, wait_s, wanted_position
 from api.recent import RecentStarts
@@ -60,12 +61,7 @@ AsOf = Annotated[
         json_schema_extra={"format": "date-time"},
     ),
 ]
-Wait = Annotated[
-    str | None,
-    Query(
-        description='How long to wait for `min_position` at most, in seconds or as "500ms", "2s"; up to WORKFLOW_POSITION_WAIT_S, which it is when left out.'
-    ),
-]
+Wait = Annotated[str | None, Query(description=WAIT_TEXT)]
 Limit = Annotated[int | None, Query(ge=1, description="items of one page at most")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before, with the same filters")]
 

@@ -79,7 +79,6 @@ def rebuild_view(one: Rebuild, now_s: float | None = None) -> dict[str, Any]:
     worked on it; `eta_s`: until then, None where it cannot be told."""
     now_s = now_s or time.time()
     progress = Progress(one.events if one.folded_s else one.done, one.total, one.worked_s(now_s))
-    folds = one.phase == "folding" and one.is_worked_on(now_s)
     owners = one.workers(now_s)
     return {
         "id": one.id,
@@ -92,7 +91,7 @@ def rebuild_view(one: Rebuild, now_s: float | None = None) -> dict[str, Any]:
         "events": one.done,
         "total": one.total,
         "events_per_s": round(progress.events_per_s),
-        "eta_s": _rounded(progress.eta_s) if folds else None,
+        "eta_s": _rounded(progress.eta_s) if one.phase == "folding" and owners else None,
         "workers": len(owners),
         "partitions": [_part(number, part, owners) for number, part in enumerate(one.parts)],
         "report": None if one.report is None else one.report.told(),

@@ -27,7 +27,8 @@ async def waiting_differences(
     try:
         async for records in reader.read(tp, begin, min(position, end)):
             for at in range(0, len(records), RUNS_AT_ONCE):
-                first = await _waiting(settings, audit, tp, records[at : at + RUNS_AT_ONCE], first)
+                for row in await _waiting(settings, audit, tp, records[at : at + RUNS_AT_ONCE]):
+                    first.setdefault(row.run_id, row)
     except LogMismatch as mismatch:  # the topic forgets while it is read
         yield difference(f"partition {partition}", "waiting commands", f"position {position}", mismatch.message)
         return
@@ -36,17 +37,12 @@ async def waiting_differences(
             yield found
 
 
-async def _waiting(
-    settings: Settings, audit: Audit, tp: TP, records: Sequence[Record], before: dict[str, PendingRow]
-) -> dict[str, PendingRow]:
-    """With those of the records that are starts, not begun, and the first of their run."""
+async def _waiting(settings: Settings, audit: Audit, tp: TP, records: Sequence[Record]) -> list[PendingRow]:
+    """Those of the records that are starts and have not begun."""
     partitions, depth = settings.workflow_partitions, settings.workflow_json_depth_max
     rows = [row for each in records if (row := pending_row(each, tp, partitions, depth)) is not None]
     begun = await audit.begun([row.run_id for row in rows])
-    for row in rows:
-        if row.run_id not in begun:
-            before.setdefault(row.run_id, row)
-    return before
+    return [row for row in rows if row.run_id not in begun]
 
 
 def _differences(run_id: str, stored: PendingRow | None, logged: PendingRow | None) -> list[Difference]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 
+from tests.api.world import World, make_world
+
 TRIGGER = "/api/v1/trigger"
 START = {"workflow_id": "greet"}
 CALLS: dict[str, tuple[str, str, Any]] = {
@@ -34,6 +36,14 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "keys_create": ("POST", "/api/v1/keys", {"name": "new", "scopes": ["read"]}),
     "keys_revoke": ("DELETE", "/api/v1/keys/aaaaaaaaaaaa", None),
 }
+
+
+async def callable_world() -> World:
+    """In which each of them finds what it names; keys are asked for."""
+    world = make_world(workflow_auth="keys")
+    await world.define()
+    await world.tell(world.story("r1"))
+    return world
 
 
 async def call(client: httpx.AsyncClient, operation: str, params: dict[str, str] | None = None) -> httpx.Response:

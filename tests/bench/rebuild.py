@@ -61,16 +61,11 @@ async def run(options: Options) -> list[Figure]:
                 bare = await _bare(platform.settings)
                 rounds.add("a consumer that only decodes JSON", bare, "events/s", better="more")
                 await watch.flushed()
-                await _rebuild(platform, bare, rounds, curve=options.rounds == 1)
+                curve = options.rounds == 1
+                await _rebuild(platform, bare, rounds, curve=curve)
                 await watch.flushed()
                 async with _traffic(platform):
-                    await _rebuild(
-                        platform,
-                        bare,
-                        rounds,
-                        curve=options.rounds == 1,
-                        prefix=f"with {TRAFFIC_PER_S:g} starts/s: ",
-                    )
+                    await _rebuild(platform, bare, rounds, curve=curve, prefix=f"with {TRAFFIC_PER_S:g} starts/s: ")
                 await watch.level(LEVEL_S)
                 await _verify(platform)
     return rounds.figures()

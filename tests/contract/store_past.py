@@ -21,11 +21,11 @@ from tests.histories import BASE_S, Log, random_log
 BASE_MS = round(BASE_S * 1000)
 
 
-def shaken(log: Log, seed: int) -> Log:
-    """The same log by a broker whose clock was stepped now and then."""
+def shaken(log: Log, seed: int, steps_ms: Sequence[int] = (0, 0, 0, -60, 45)) -> Log:
+    """The same log by a broker whose clock was stepped now and then, by one of these at a time."""
     rng = Random(seed)
     for records in log.records:
-        records[:] = [replace(each, timestamp=each.timestamp + rng.choice([0, 0, 0, -60, 45])) for each in records]
+        records[:] = [replace(each, timestamp=each.timestamp + rng.choice(steps_ms)) for each in records]
     return log
 
 

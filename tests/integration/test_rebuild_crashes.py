@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +116,13 @@ async def test_a_server_is_killed_while_it_folds(
             return some and len({owner.rpartition("/")[0] for owner in owners}) == 2
 
         await until(shared, "two processes have folded a fifth", 60)
-        kill, start = servers_of(own_postgres if which == "postgres" else own_kafka)
-        await asyncio.to_thread(kill)
+        server = own_postgres if which == "postgres" else own_kafka
+        await asyncio.to_thread(server.kill)
         for process in processes:
             code, _, err = await finished(process, 90)
             assert code != 0
             assert ("The store does not answer" if which == "postgres" else "Kafka") in err
-        await asyncio.to_thread(start)
+        await asyncio.to_thread(server.start)
         await fleet.trigger(20)
         await judged(fleet)
         before = (await phase(fleet))[1]
@@ -131,7 +130,3 @@ async def test_a_server_is_killed_while_it_folds(
         assert before["phase"] == "folding"
         assert before["events"] > 0
         await goes_on(fleet, settings, before)
-
-
-def servers_of(server: PostgresServer | KafkaServer) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    return server.kill, server.start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 import uuid
 from collections import Counter
@@ -10,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -24,15 +24,14 @@ from projections.memory import MemoryStore
 from projections.postgres import PostgresStore
 from projections.rows import instant_us
 from projections.tables import Tables
-from schemas.events import decode, time_text
-from schemas.identity import digest
-from schemas.run import Run, extend
+from schemas.events import time_text
 from schemas.store import HistoryRow, RunFilter, StoredRun
-from schemas.views import STATUSES, RunView, run_view
+from schemas.views import STATUSES
 from tests import servers
 from tests.contract.cases import pending
+from tests.contract.store_past import folded, pages, shaken
 from tests.feeding import feed
-from tests.histories import BASE_S, Log, random_log
+from tests.histories import BASE_S, random_log
 
 BASE_MS = round(BASE_S * 1000)
 WAITING = ("greet", "w1"), ("bill", "w2")
@@ -72,30 +71,6 @@ def dsn(postgres: servers.Address) -> Iterator[str]:
     asyncio.run(servers.drop_database(postgres.address, name))
 
 
-def stepped(log: Log, steps: Sequence[int]) -> Log:
-    """The same log by a broker whose clock is stepped by so many ms at random places."""
-    rng = Random(len(steps))
-    for records in log.records:
-        records[:] = [replace(each, timestamp=each.timestamp + rng.choice(steps)) for each in records]
-    return log
-
-
-def folded(run_id: str, prefix: Sequence[HistoryRow]) -> RunView | None:
-    """The run as these events make it; None without any."""
-    run = Run(run_id)
-    for row in prefix:
-        envelope = decode(row.value)
-        assert envelope is not None
-        extend(run, envelope, digest(row.value))
-    return run_view(run) if prefix else None
-
-
-def prefix_at(history: Sequence[HistoryRow], at_ms: int) -> Sequence[HistoryRow]:
-    """The events before the first one that is dated later."""
-    later = [index for index, row in enumerate(history) if row.at_ms > at_ms]
-    return history[: later[0]] if later else history
-
-
 class Reference:
     """What is known of a log that was folded as a whole: each run of now, and the bytes of its events."""
 
@@ -106,7 +81,7 @@ class Reference:
     def then(self, run_id: str, at_ms: int) -> dict[str, Any] | None:
         """A run at a moment; None where there was none."""
         view = self.now[run_id]
-        was = folded(run_id, prefix_at(self.histories.get(run_id, ()), at_ms))
+        was = folded(run_id, self.histories.get(run_id, ()), at_ms)
         if was is not None:
             return dict(was)
         return {**view, **NEVER} if instant_us(view["created_at"]) <= at_ms * 1000 else None
@@ -136,7 +111,7 @@ async def check(store: Tables, made: tuple[int, Sequence[int]], wanted: Sequence
 
 
 async def _check(store: Tables, made: tuple[int, Sequence[int]], wanted: Sequence[Any]) -> None:
-    log = stepped(random_log(made[0], partitions=1, runs=14), made[1])
+    log = shaken(random_log(made[0], partitions=1, runs=14), len(made[1]), made[1])
     await store.migrate()
     await feed(store, log)
     created = time_text(BASE_S + 0.2)
@@ -152,7 +127,7 @@ async def _check(store: Tables, made: tuple[int, Sequence[int]], wanted: Sequenc
         bounds = [None if each is None else text_of(starts, each) for each in (after, before)]
         where = RunFilter(workflow_id, status, *bounds)
         expected = reference.list(where, at_ms)
-        assert [dict(run.view) for run in await listed(store, where, at_ms, limit)] == expected
+        assert [dict(run.view) for run in await pages(store, where, at_ms, limit)] == expected
         where = replace(where, status=None)  # counts are by status
         counted = {name: n for name, n in (await store.counts(where, at_ms)).items() if n}
         assert counted == Counter(run["status"] for run in reference.list(where, at_ms))
@@ -163,23 +138,13 @@ def text_of(starts: Sequence[int], share: float) -> str:
     return time_text((starts[0] + share * (starts[-1] - starts[0])) / 1_000_000)
 
 
-async def listed(store: Tables, where: RunFilter, at_ms: int, limit: int) -> list[StoredRun]:
-    """The whole list, page by page."""
-    runs: list[StoredRun] = []
-    after: tuple[str, str] | None = None
-    while page := await store.runs_then(where, at_ms, after=after, limit=limit):
-        runs += page
-        after = page[-1].view["created_at"], page[-1].view["run_id"]
-    return runs
-
-
 async def one_by_one(store: Tables, now: Sequence[StoredRun], reference: Reference, times: Sequence[int]) -> None:
     """Each run after each of its events, and at some times."""
     for stored in now:
         run_id = stored.view["run_id"]
         history = reference.histories.get(run_id, ())
         for seq in range(1, len(history) + 1):
-            assert (await run_then(store, stored, Moment(seq=seq))).view == folded(run_id, history[:seq])
+            assert (await run_then(store, stored, Moment(seq=seq))).view == folded(run_id, history[:seq], sys.maxsize)
         with pytest.raises(RunNotThen):
             await run_then(store, stored, Moment(seq=len(history) + 1))
         for at_ms in (times[0] - 1, times[len(times) // 2], times[-1]):

@@ -17,7 +17,7 @@ from schemas.errors import BrokerAway, LogMismatch, OutcomeUnknown
 from schemas.events import time_text
 from schemas.identity import keyed_run_id
 from schemas.keys import SCOPES, Scope, Token
-from tests.api.calls import CALLS, START, TRIGGER, call
+from tests.api.calls import CALLS, START, TRIGGER, call, callable_world
 from tests.api.exchange import exchange
 from tests.api.world import World, client_of, make_world, pointers, problem
 from tests.histories import BASE_S
@@ -43,10 +43,7 @@ OPEN = (
 
 @pytest.fixture
 async def world() -> World:
-    world = make_world(workflow_auth="keys")
-    await world.define()
-    await world.tell(world.story("r1"))
-    return world
+    return await callable_world()
 
 
 @pytest.fixture

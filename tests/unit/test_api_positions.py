@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from schemas import position as positions
-from tests.api.calls import CALLS, call
-from tests.api.world import World, client_of, make_world, pointers, problem
+from tests.api.calls import CALLS, call, callable_world
+from tests.api.world import World, client_of, pointers, problem
 from tests.histories import definition
 
 FAR = "d0.99-e0.99-k0.99"
@@ -20,10 +20,7 @@ WRITES = [name for name, (method, _) in API.items() if method != "GET"]
 
 @pytest.fixture
 async def world() -> World:
-    world = make_world(workflow_auth="keys")
-    await world.define()
-    await world.tell(world.story("r1"))
-    return world
+    return await callable_world()
 
 
 async def operations(world: World) -> dict[str, dict[str, Any]]:
