@@ -79,7 +79,7 @@ class Rebuilding:
         stands = await self._store.projection_version()
         if stands in (None, PROJECTION_VERSION):
             self._ours.set()
-        last, now_s = await self._store.board().read(), await self._store.board().now_s()
+        last, now_s = await self._store.board().look()
         if is_needed(stands, last, now_s):
             with contextlib.suppress(RebuildOfAnother):
                 last = await request(self._store, f"the release of projection {PROJECTION_VERSION}")

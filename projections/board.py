@@ -128,8 +128,8 @@ class Board(Protocol):
         """The last rebuild, running or ended; None before the first."""
         ...
 
-    async def now_s(self) -> float:
-        """Seconds since 1970 by the store's clock, which claims are told by."""
+    async def look(self) -> tuple[Rebuild | None, float]:
+        """As `read`, and seconds since 1970 by the store's clock, which claims are told by."""
         ...
 
     async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:

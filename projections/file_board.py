@@ -29,9 +29,9 @@ class FileBoard:
         with self._answering():
             return await asyncio.to_thread(self._read)
 
-    async def now_s(self) -> float:
+    async def look(self) -> tuple[Rebuild | None, float]:
         """As `projections.board.Board` says; all processes are on one host."""
-        return time.time()
+        return await self.read(), time.time()
 
     async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
         """As `projections.board.Board` says."""

@@ -333,8 +333,8 @@ class _MemoryBoard:
     async def read(self) -> Rebuild | None:
         return self._rebuild
 
-    async def now_s(self) -> float:
-        return time.time()
+    async def look(self) -> tuple[Rebuild | None, float]:
+        return self._rebuild, time.time()
 
     async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
         self._rebuild, answer = work(self._rebuild, time.time())

@@ -41,8 +41,7 @@ async def overview(settings: Settings, store: Tables, reader: Reader) -> dict[st
     that the tables do not hold, and `partitions` where each stands; `quarantined`: runs that are set aside; `state`: "live",
     "rebuilding", or "other version" where the tables are not those of this program; `old_tables`: whether those that the last
     rebuild replaced are still there."""
-    last, version = await store.board().read(), await store.projection_version()
-    now_s = await store.board().now_s()
+    (last, now_s), version = await store.board().look(), await store.projection_version()
     running = last is not None and not last.ended
     partitions = await _partitions(settings, store, reader)
     return {

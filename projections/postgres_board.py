@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from asyncpg.exceptions import InsufficientPrivilegeError, InvalidSchemaNameError, UndefinedTableError
 
@@ -29,17 +29,17 @@ class PostgresBoard:
 
     async def read(self) -> Rebuild | None:
         """The rebuild; None before the first. Raises StoreAway."""
-        try:
-            rows = await self._db.fetch(self._sql("board"))
-        except StoreAway as away:
-            if isinstance(away.__cause__, MISSING):
-                return None
-            raise
-        return Rebuild.load(rows[0][0]) if rows else None
+        return (await self.look())[0]
 
-    async def now_s(self) -> float:
-        """As `projections.board.Board` says."""
-        return float((await self._db.fetch(SETS["time"]))[0][0])
+    async def look(self) -> tuple[Rebuild | None, float]:
+        """As `projections.board.Board` says; the time is PostgreSQL's."""
+        try:
+            rows = await self._db.fetch(self._sql("board_and_time"))
+        except StoreAway as away:
+            if not isinstance(away.__cause__, MISSING):
+                raise
+            return None, (await self._db.fetch(SETS["time"]))[0][0]
+        return _read(rows)
 
     async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
         """As `projections.board.Board` says; the time is PostgreSQL's."""
@@ -66,9 +66,8 @@ class PostgresBoard:
     async def _change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
         async with self._db.transaction() as connection:
             await connection.execute(self._sql("lock_board"))
-            rows = await connection.fetch(self._sql("board_and_time"))
-            before = None if rows[0][0] is None else Rebuild.load(rows[0][0])
-            after, answer = work(before, rows[0][1])
+            before, now_s = _read(await connection.fetch(self._sql("board_and_time")))
+            after, answer = work(before, now_s)
             if after is not None and after is not before:
                 await connection.execute(self._sql("write_board"), after.dump().decode())
         return answer
@@ -83,3 +82,9 @@ class PostgresBoard:
 
     def _sql(self, name: str) -> str:
         return SETS[name].replace("board.", f'"{self._schema}".')
+
+
+def _read(rows: Sequence[Any]) -> tuple[Rebuild | None, float]:
+    """Of `board_and_time`."""
+    document, now_s = rows[0]
+    return None if document is None else Rebuild.load(document), now_s

@@ -6,24 +6,24 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
 from projections.checks import check_log
-from projections.compare import Difference, difference, mark_differences
+from projections.compare import Difference
 from projections.tables import Audit, Tables
-from projections.verify import ENDED, Walk, log_difference
+from projections.verify import log_difference
+from projections.verifying_pass import Found, Pass, WaitingPass
 from schemas.errors import BrokerAway, LogMismatch, StalePosition, StoreAway
 from schemas.ports import TP, Reader, Record
 from schemas.settings import Settings
-from schemas.store import Mark, Tip
 
 log = logging.getLogger(__name__)
 
 SLICE_RECORDS: Final = 200
 """Folded and compared at once: what takes the loop's time is then a few milliseconds."""
-SLICE_RUNS: Final = 100
 SLICE_TIMEOUT_S: Final = 600.0
 REST_MAX_S: Final = 600.0
 """A database that stood still for a minute does not end the work for an hour."""
@@ -37,8 +37,6 @@ DRIFT_MAX: Final = 10_000
 SAID_MAX: Final = 20
 """Differences that one pass writes to the log of the process."""
 
-Found = dict[str, list[Difference]]
-"""Run, or `partition N`, → what differs; nothing of one that was compared and is equal."""
 T = TypeVar("T")
 
 
@@ -104,7 +102,7 @@ class Verifying:
 
     async def go_over(self, number: int) -> None:
         """One pass over a partition; broken off when it goes elsewhere."""
-        one: _Pass | None = None
+        one: Pass | None = None
         ended = False
         while not ended and number in self._ours():
             try:
@@ -122,27 +120,23 @@ class Verifying:
                 self._note(number, {found.run: [found]}, 0)
             ended = True
 
-    async def _begin(self, number: int) -> _Pass:
+    async def _begin(self, number: int) -> Pass:
         """A pass up to where the tables stand. Raises LogMismatch for tables of another log."""
         tp, mark = TP(self._settings.topics.events, number), await self._store.mark(number)
         if mark is not None:
             await check_log(self._reader, tp, mark, await self._reader.cluster_id())
-        return _Pass(tp, self._settings.workflow_partitions, mark)
+        return Pass(tp, self._settings.workflow_partitions, mark)
 
-    async def _bring_to_end(self, number: int, one: _Pass) -> None:
+    async def _bring_to_end(self, number: int, one: Pass) -> None:
         """From wherever the pass stands."""
-        stream = self._reader.read(one.tp, one.position, one.end)
-        try:
-            while records := await self._paced(number, lambda: anext(stream, None)):
-                for at in range(0, len(records), SLICE_RECORDS):
-                    await self._look(number, one, partial(one.take, records[at : at + SLICE_RECORDS]))
-        finally:
-            if isinstance(stream, AsyncGenerator):  # it holds a connection
-                await stream.aclose()
+        async with aclosing(self._read(number, one.tp, one.position, one.end)) as stream:
+            async for records in stream:
+                await self._look(number, one, partial(one.take, records))
         while one.unfinished:
             await self._look(number, one, one.settle_unfinished)
         if one.end:
             await self._look(number, one, one.finish)
+        await self._go_over_waiting(number, one)
         known = self.status().get(number)
         if known is None:
             raise _Elsewhere
@@ -150,7 +144,33 @@ class Verifying:
         known.passed_s = time.monotonic()
         self._said = 0
 
-    async def _look(self, number: int, one: _Pass, compare: Callable[[Audit], Awaitable[Found]]) -> None:
+    async def _read(self, number: int, tp: TP, start: int, end: int) -> AsyncGenerator[Sequence[Record], None]:
+        """The records of a topic, so many as are looked at together."""
+        stream = self._reader.read(tp, start, end)
+        try:
+            while records := await self._paced(number, lambda: anext(stream, None)):
+                for at in range(0, len(records), SLICE_RECORDS):
+                    yield records[at : at + SLICE_RECORDS]
+        finally:
+            if isinstance(stream, AsyncGenerator):  # it holds a connection
+                await stream.aclose()
+
+    async def _go_over_waiting(self, number: int, one: Pass) -> None:
+        """Compare the commands that wait. Left to the next pass when the topic forgets what is to be read."""
+        tp = TP(self._settings.topics.trigger, number)
+        begin, end = (await self._reader.begin_offsets([tp]))[tp], (await self._reader.end_offsets([tp]))[tp]
+        position = (await self._store.positions()).get(("t", number), 0)
+        waiting = WaitingPass(self._settings, tp, begin=begin, position=position)
+        try:
+            async with aclosing(self._read(number, tp, begin, min(position, end))) as stream:
+                async for records in stream:
+                    await self._look(number, one, partial(waiting.take, records))
+        except LogMismatch as mismatch:
+            log.debug("waiting commands of partition %d are verified later: %s", number, mismatch)
+        else:
+            await self._look(number, one, waiting.finish)
+
+    async def _look(self, number: int, one: Pass, compare: Callable[[Audit], Awaitable[Found]]) -> None:
         """One piece of work on the tables of one moment."""
 
         async def work() -> Found:
@@ -191,97 +211,6 @@ class Verifying:
             log.error("the tables are not what the log says; `workflow rebuild` mends them: %s", first)
         elif self._said == SAID_MAX + 1:
             log.error("more runs differ; `workflow verify` names them all")
-
-
-class _Pass:
-    """One pass over a partition. It may be broken off between two calls, and goes on at `position`."""
-
-    def __init__(self, tp: TP, partitions: int, mark: Mark | None) -> None:
-        self.tp, self.end = tp, 0 if mark is None else mark.position
-        self.found: set[str] = set()
-        """what was seen to differ"""
-        self._walk = Walk(tp, partitions, "" if mark is None else mark.cluster_id)
-        self._ended: dict[str, None] = {}
-        """runs that ended and are not compared yet"""
-        self._begun = self._missing = 0
-        """runs that the log began, and those of them that the tables do not have"""
-
-    @property
-    def position(self) -> int:
-        return self._walk.fold.position
-
-    @property
-    def unfinished(self) -> bool:
-        return bool(self._walk.rows)
-
-    async def take(self, records: Sequence[Record], audit: Audit) -> Found:
-        """Fold the records that follow, and compare the runs that ended. Raises LogMismatch at a hole of the log."""
-        fold = self._walk.fold
-        records = [record for record in records if record.offset >= fold.position]
-        offsets = [record.offset for record in records]
-        if offsets != list(range(fold.position, fold.position + len(offsets))):
-            raise self._walk.holds_no(fold.position)
-        await self._mark(audit, fold.position + len(offsets))
-        tips = await self._tips(audit, fold.unknown(records))
-        taken = 0
-        while taken < len(records):
-            taken += fold.take(records[taken:], tips)
-            if taken < len(records):
-                tips |= await self._tips(audit, [fold.asks])
-        for row in self._walk.collect():
-            self._begun += row.first_offset is not None
-            if row.done:
-                self._ended[row.run_id] = None
-        return await self._settle(audit, list(self._ended))
-
-    async def settle_unfinished(self, audit: Audit) -> Found:
-        """Compare some of the runs that have not ended where the pass ends."""
-        return await self._settle(audit, list(self._walk.rows)[:SLICE_RUNS])
-
-    async def finish(self, audit: Audit) -> Found:
-        """Compare what is said of the partition as a whole."""
-        partition, folded = self.tp.partition, self._walk.fold.mark
-        mark = await self._mark(audit, self.position)
-        found = list(mark_differences(partition, mark, folded)) if mark.position == folded.position else []
-        rows, runs = await audit.rows_below(partition, self.position), self._begun - self._missing
-        if rows != runs:
-            found.append(difference(f"partition {partition}", "rows", f"{rows} runs", f"{runs} runs"))
-        return {f"partition {partition}": found}
-
-    async def _mark(self, audit: Audit, position: int) -> Mark:
-        """Where the tables stand. Raises StalePosition when that is lower: somebody has restored older ones."""
-        mark = (await audit.marks()).get(self.tp.partition)
-        if mark is None or mark.position < position:
-            at = 0 if mark is None else mark.position
-            raise StalePosition(partition=self.tp.partition, found=at, wanted=position)
-        return mark
-
-    async def _tips(self, audit: Audit, run_ids: Collection[str]) -> dict[str, Tip | None]:
-        """Which of these runs ended before: they are not in memory, and row and history say that they began."""
-        if not run_ids:
-            return {}
-        position = self.position
-        older = [run for run, row in (await audit.runs(run_ids)).items() if (row.chain.first_offset or 0) < position]
-        histories = await audit.history(older) if older else {}
-        ended = {run for run, rows in histories.items() if rows[0].offset < position}
-        return {run: ENDED if run in ended else None for run in run_ids}
-
-    async def _settle(self, audit: Audit, run_ids: Sequence[str]) -> Found:
-        if not run_ids:
-            return {}
-        stored, histories = await audit.runs(run_ids), await audit.history(run_ids)
-        found: Found = {}
-        for run in run_ids:
-            row, history = stored.get(run), histories.get(run, [])
-            self._missing += row is None
-            if row is not None and history and self.position <= row.chain.last_offset == history[-1].offset:
-                here = [event for event in history if event.offset < self.position]  # it went on since
-                found[run] = self._walk.compare_history(run, here)
-            else:
-                found[run] = self._walk.compare(run, row, history)
-            self._ended.pop(run, None)
-        await asyncio.sleep(0)
-        return found
 
 
 def drift(verified: Mapping[int, Verified]) -> str | None:

@@ -4,9 +4,6 @@
 -- name: board_table
 create table if not exists board.rebuild (number int primary key default 1 check (number = 1), document text not null)
 
--- name: board
-select document from board.rebuild
-
 -- name: lock_board
 lock table board.rebuild in share row exclusive mode
 

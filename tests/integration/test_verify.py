@@ -24,6 +24,14 @@ from tests.feeding import feed
 from tests.histories import Log, command, cut, id_at, random_log
 
 WAITS = "insert into pending values ('{run}', 0, {offset}, 'greet', null, '{{}}', 'x', 1)"
+CHANGES_OF_WAITING = [
+    ("delete from pending where run_id = '{run}'", "waiting command"),
+    ("update pending set payload = '{{}}' where run_id = '{run}'", "waiting command, payload"),
+    ("update pending set workflow_id = 'x' where run_id = '{run}'", "waiting command, workflow_id"),
+    ("update pending set version = 7 where run_id = '{run}'", "waiting command, version"),
+    ("update pending set created_at = 'x' where run_id = '{run}'", "waiting command, created_at"),
+    ("update pending set log_offset = log_offset + 1 where run_id = '{run}'", "waiting command, offset"),
+]
 REFUSE = "update runs set set_aside = '{reason}', payload = '{{}}' where run_id = '{run}'"
 INVENT = """
 insert into runs (run_id, partition, first_offset, last_offset, seq, digest, done, state_version)
@@ -220,17 +228,7 @@ async def test_commands_that_wait_are_those_of_the_topic(kind: str, tmp_path: Pa
         await store.close()
 
 
-@pytest.mark.parametrize(
-    ("sql", "column"),
-    [
-        ("delete from pending where run_id = '{run}'", "waiting command"),
-        ("update pending set payload = '{{}}' where run_id = '{run}'", "waiting command, payload"),
-        ("update pending set workflow_id = 'x' where run_id = '{run}'", "waiting command, workflow_id"),
-        ("update pending set version = 7 where run_id = '{run}'", "waiting command, version"),
-        ("update pending set created_at = 'x' where run_id = '{run}'", "waiting command, created_at"),
-        ("update pending set log_offset = log_offset + 1 where run_id = '{run}'", "waiting command, offset"),
-    ],
-)
+@pytest.mark.parametrize(("sql", "column"), CHANGES_OF_WAITING)
 async def test_every_change_of_a_command_that_waits_is_found(store: FilesystemStore, sql: str, column: str) -> None:
     log, topics = await waiting(store)
     async with store.audit() as audit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,13 +17,23 @@ from projections.postgres import PostgresStore
 from projections.rebuild import rebuild
 from projections.tables import Audit, Tables
 from projections.verifying import Verifying, drift
+from projections.verifying_pass import Found, WaitingPass
 from schemas.errors import StoreAway
-from schemas.ports import TP
+from schemas.ports import TP, Record
 from schemas.settings import Settings
 from tests.fake_log import FakeTopics
 from tests.feeding import everything, feed
 from tests.histories import Log, cut, random_log
-from tests.integration.test_verify import CHANGES, INVENT, damage, differences, filled
+from tests.integration.test_verify import (
+    CHANGES,
+    CHANGES_OF_WAITING,
+    INVENT,
+    WAITS,
+    damage,
+    differences,
+    filled,
+    waiting,
+)
 
 EMPTY = "update runs set payload = '{{}}' where run_id = '{run}'"
 BACKDATE = "update history set at_ms = 1 where run_id = '{run}' and seq = 1"
@@ -40,11 +50,11 @@ async def store(tmp_path: Path) -> AsyncIterator[FilesystemStore]:
 class World:
     """A log, its tables, and what goes over them. `lags` and `ours` are the test's to change."""
 
-    def __init__(self, store: Tables, log: Log, *, share: float = 1.0) -> None:
+    def __init__(self, store: Tables, log: Log, topics: FakeTopics | None = None, *, share: float = 1.0) -> None:
         self.log, self.lags = log, False
         self.ours = set(range(log.partitions))
         self.settings = Settings(workflow_partitions=log.partitions, workflow_verify_share=share)
-        self.topics = FakeTopics(self.settings, log)
+        self.topics = topics or FakeTopics(self.settings, log)
         self.verifying = Verifying(self.settings, store, self.topics, lambda: self.ours, lambda: self.lags)
 
     async def go_over(self) -> dict[str, str]:
@@ -125,6 +135,73 @@ async def test_a_wrong_epoch_is_found(store: FilesystemStore) -> None:
     world = World(store, await filled(store, 39))
     damage(store, "update positions set epoch = epoch + 1 where partition = 1 and topic = 'e'")
     assert await world.go_over() == {"partition 1": "epoch"}
+
+
+@pytest.mark.parametrize("slice_records", [1, 200])
+@pytest.mark.parametrize(("sql", "column"), CHANGES_OF_WAITING)
+async def test_every_change_of_a_command_that_waits_is_found(
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch, sql: str, column: str, slice_records: int
+) -> None:
+    """As `workflow verify` finds it; what the topic has forgotten is not asked for."""
+    monkeypatch.setattr(module, "SLICE_RECORDS", slice_records)
+    log, topics = await waiting(store)
+    world = World(store, log, topics)
+    assert await world.go_over() == {}
+    async with store.audit() as audit:
+        victim = max(await audit.pending(1), key=lambda row: row.offset)
+    damage(store, sql.format(run=victim.run_id))
+    assert await world.go_over() == {victim.run_id: column}
+    topics.begins[TP(topics.settings.topics.trigger, 1)] = victim.offset + 2
+    topics.commands[1] = [each for each in topics.commands[1] if each.offset >= victim.offset + 2]
+    assert await world.go_over() == {}
+
+
+async def test_what_is_shown_as_waiting_and_does_not_wait_is_drift(store: FilesystemStore) -> None:
+    """A run that has begun, and a command that nobody has sent."""
+    log, topics = await waiting(store)
+    for run_id, offset in ((a_run(log), 2), ("invented", 1)):
+        damage(store, WAITS.format(run=run_id, offset=offset))
+    assert await World(store, log, topics).go_over() == dict.fromkeys((a_run(log), "invented"), "waiting command")
+
+
+async def test_commands_that_become_runs_meanwhile_are_no_drift(
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor those that come meanwhile, nor all of them when somebody restores older tables; a topic that forgets what is being
+    read is left to the next pass."""
+    monkeypatch.setattr(module, "SLICE_RECORDS", 1)
+    log, topics = await waiting(store)
+    world, take = World(store, log, topics), WaitingPass.take
+    async with store.audit() as audit:
+        goes, stays, _ = sorted(await audit.pending(0), key=lambda row: row.offset)
+    changes = [
+        "delete from pending where run_id = '{goes}'",
+        "update runs set run_id = '{goes}' where run_id = '{run}'",
+        WAITS.format(run="fresh", offset=10_000).replace("{}", "{{}}"),
+        "update positions set position = 10001 where topic = 't' and partition = 0",
+    ]
+
+    async def begins(self: WaitingPass, records: Sequence[Record], audit: Audit) -> Found:
+        found = await take(self, records, audit)
+        if records[0].offset == stays.offset:
+            while changes:
+                await asyncio.to_thread(damage, store, changes.pop(0).format(goes=goes.run_id, run=a_run(log)))
+        return found
+
+    monkeypatch.setattr(WaitingPass, "take", begins)
+    found = await world.go_over()
+    assert not found.keys() & {goes.run_id, stays.run_id, "fresh"}
+    monkeypatch.setattr(WaitingPass, "take", take)
+    assert (await world.go_over())["fresh"] == "waiting command"
+
+    async def sets_back(self: WaitingPass, records: Sequence[Record], audit: Audit) -> Found:
+        await asyncio.to_thread(damage, store, "update positions set position = 1 where topic = 't'")
+        return await take(self, records, audit)
+
+    passed = world.verifying.status()[1].passed_s
+    monkeypatch.setattr(WaitingPass, "take", sets_back)
+    await world.verifying.go_over(1)
+    assert world.verifying.status()[1].passed_s == passed
 
 
 async def test_what_is_mended_is_no_drift(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
