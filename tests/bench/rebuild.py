@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,7 +15,10 @@ import orjson
 import psutil
 
 from ops.parts import ROOT, environment
-from schemas.ports import TP
+from projections.feed import SLICE_RECORDS
+from projections.fold import PartitionFold
+from projections.rows import columns
+from schemas.ports import TP, Record
 from schemas.settings import Settings
 from streams.kafka import LogReader
 from tests.bench.batch import ITEMS, PATH
@@ -58,8 +61,10 @@ async def run(options: Options) -> list[Figure]:
             await _sizes(platform, watch, rounds)
             await watch.settle()
             for _ in range(options.rounds):
-                bare = await _bare(platform.settings)
+                bare = await _read_all(platform.settings, _decode)
                 rounds.add("a consumer that only decodes JSON", bare, "events/s", better="more")
+                folds = await _read_all(platform.settings, _Folding(platform.settings).take)
+                rounds.add("a consumer that only folds", folds, "events/s", better="more")
                 await watch.flushed()
                 curve = options.rounds == 1
                 await _rebuild(platform, bare, rounds, curve=curve)
@@ -82,17 +87,37 @@ async def _sizes(platform: Running, watch: Watch, rounds: Rounds) -> None:
     rounds.add("Kafka, per event", sum(file.stat().st_size for file in folders) / events, "bytes")
 
 
-async def _bare(settings: Settings) -> float:
-    """Events per second of one process that reads the whole log and decodes it."""
+async def _read_all(settings: Settings, take: Callable[[TP, Sequence[Record]], None]) -> float:
+    """Events per second of one process that reads the whole log and does this with it."""
     count, began = 0, time.monotonic()
     async with LogReader(settings, bound_s=30.0) as reader:
         tps = [TP(settings.topics.events, number) for number in range(settings.workflow_partitions)]
         for tp, end in (await reader.end_offsets(tps)).items():
             async for records in reader.read(tp, 0, end):
-                for record in records:
-                    orjson.loads(record.value or b"")
+                take(tp, records)
                 count += len(records)
     return count / (time.monotonic() - began)
+
+
+def _decode(_: TP, records: Sequence[Record]) -> None:
+    for record in records:
+        orjson.loads(record.value or b"")
+
+
+class _Folding:
+    """The fold of the log and the columns of its rows, and nothing is written."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._folds = [PartitionFold(n, settings.workflow_partitions, "") for n in range(settings.workflow_partitions)]
+
+    def take(self, tp: TP, records: Sequence[Record]) -> None:
+        """All runs are new: the log holds each once."""
+        fold = self._folds[tp.partition]
+        for at in range(0, len(records), SLICE_RECORDS):
+            some = records[at : at + SLICE_RECORDS]
+            fold.take(some, dict.fromkeys(fold.unknown(some)))
+        for row in fold.part().runs:
+            columns(row)
 
 
 async def _rebuild(platform: Running, bare: float, rounds: Rounds, *, curve: bool, prefix: str = "") -> None:
