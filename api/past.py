@@ -33,7 +33,7 @@ def moment_of(text: str | None, now_s: float) -> Moment | None:
         return None
     if _SEQ.fullmatch(text):
         return Moment(seq=int(text))
-    return Moment(at_ms=past_ms(text, "at", now_s))
+    return Moment(at_ms=past_ms(text, "at", now_s, ", or the number of an event"))
 
 
 async def run_then(store: ReadStore, stored: StoredRun, moment: Moment) -> StoredRun:

@@ -124,8 +124,9 @@ def wait_s(text: str | None, longest_s: float) -> float:
     return wait
 
 
-def instant(text: str | None, name: str) -> str | None:
-    """An RFC 3339 time as the store takes it: UTC, microseconds. Raises ParameterInvalid, naming the parameter."""
+def instant(text: str | None, name: str, otherwise: str = "") -> str | None:
+    """An RFC 3339 time as the store takes it: UTC, microseconds. Raises ParameterInvalid, naming the parameter and what
+    else it takes."""
     if text is None:
         return None
     try:
@@ -134,14 +135,16 @@ def instant(text: str | None, name: str) -> str | None:
     except (ValueError, OverflowError):
         utc = None
     if utc is None:
-        detail = "a time such as 2026-01-31T09:30:00Z is needed (RFC 3339, with Z or an offset; write + as %2B)"
+        detail = (
+            "a time such as 2026-01-31T09:30:00Z is needed (RFC 3339, with Z or an offset; write + as %2B)" + otherwise
+        )
         raise ParameterInvalid(FieldError(f"query/{name}", "bad_time", detail))
     return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def past_ms(text: str | None, name: str, now_s: float) -> int | None:
-    """A time that has passed, in ms since 1970. Raises ParameterInvalid, naming the parameter."""
-    at = instant(text, name)
+def past_ms(text: str | None, name: str, now_s: float, otherwise: str = "") -> int | None:
+    """A time that has passed, in ms since 1970. Raises ParameterInvalid, naming the parameter and what else it takes."""
+    at = instant(text, name, otherwise)
     if at is None:
         return None
     at_ms = instant_us(at) // 1000

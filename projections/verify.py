@@ -55,7 +55,7 @@ async def verify(settings: Settings, store: Tables, reader: Reader, tell: Tell) 
             events += walk.fold.position
             tell(Progress(events, total, time.monotonic() - began))
         for run_id in await audit.stray_history():
-            yield difference(run_id, "history", "events", None)
+            yield difference(run_id, "history", "events, but no row", "a row where there are events")
 
 
 class Walk:

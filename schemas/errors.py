@@ -51,7 +51,7 @@ class StoreRefused(WorkflowError):
 
 
 class StalePosition(WorkflowError):
-    """The tables of partition {partition} stand at {found}, not at {wanted}: another projector was faster."""
+    """The tables of partition {partition} stand at {found}, not at {wanted}, or were exchanged: another process was faster."""
 
 
 class OtherProjection(WorkflowError):
