@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.errors import RunNotThen
+from api.ports import Deps
 from api.reads import past_ms
 from projections.fold import Retelling
 from projections.past import as_it_was_asked, retold
@@ -27,13 +28,13 @@ class Moment:
     seq: int | None = None
 
 
-def moment_of(text: str | None, now_s: float) -> Moment | None:
+async def moment_of(text: str | None, deps: Deps) -> Moment | None:
     """What `at` names. Raises ParameterInvalid."""
     if text is None:
         return None
     if _SEQ.fullmatch(text):
         return Moment(seq=int(text))
-    return Moment(at_ms=past_ms(text, "at", now_s, ", or the number of an event"))
+    return Moment(at_ms=await past_ms(text, "at", deps, ", or the number of an event"))
 
 
 async def run_then(store: ReadStore, stored: StoredRun, moment: Moment) -> StoredRun:

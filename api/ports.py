@@ -48,8 +48,8 @@ class Definitions(Protocol):
         """A version, or the newest one that this process has seen."""
         ...
 
-    def get_then(self, workflow_id: str, at: str) -> Defined | None:
-        """The version that was the newest at a time, RFC 3339 in UTC with milliseconds."""
+    def get_then(self, workflow_id: str, at_ms: int) -> Defined | None:
+        """The version that was the newest when the log's clock showed `at_ms`, ms since 1970."""
         ...
 
     def newest(self) -> list[Defined]:

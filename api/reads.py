@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from api.errors import FieldError, ParameterInvalid, PositionNotReached
+from api.ports import Deps
 from projections.rows import instant_us
 from schemas import position as positions
 from schemas.durations import seconds
@@ -130,7 +131,7 @@ def instant(text: str | None, name: str, otherwise: str = "") -> str | None:
     if text is None:
         return None
     try:
-        at = datetime.fromisoformat(text) if _RFC3339.fullmatch(text) else None
+        at = datetime.fromisoformat(text.upper()) if _RFC3339.fullmatch(text) else None
         utc = at and at.astimezone(UTC)  # OverflowError at the ends of the calendar
     except (ValueError, OverflowError):
         utc = None
@@ -142,15 +143,25 @@ def instant(text: str | None, name: str, otherwise: str = "") -> str | None:
     return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def past_ms(text: str | None, name: str, now_s: float, otherwise: str = "") -> int | None:
-    """A time that has passed, in ms since 1970. Raises ParameterInvalid, naming the parameter and what else it takes."""
+def instant_ms(text: str | None, name: str, otherwise: str = "") -> int | None:
+    """The same in ms since 1970."""
     at = instant(text, name, otherwise)
-    if at is None:
+    return None if at is None else instant_us(at) // 1000
+
+
+async def past_ms(text: str | None, name: str, deps: Deps, otherwise: str = "") -> int | None:
+    """A time that has passed by our clock or the store's, in ms since 1970. Raises ParameterInvalid, naming the parameter
+    and what else it takes."""
+    at_ms = instant_ms(text, name, otherwise)
+    if at_ms is None:
         return None
-    at_ms = instant_us(at) // 1000
-    if at_ms > (now_s + CLOCKS_S) * 1000:
+    if at_ms > _latest_ms(deps.clock()) and at_ms > _latest_ms(await deps.store.now_s()):
         raise ParameterInvalid(FieldError(f"query/{name}", "in_the_future", "a time that has passed is needed"))
     return at_ms
+
+
+def _latest_ms(now_s: float) -> float:
+    return (now_s + CLOCKS_S) * 1000
 
 
 def page_limit(limit: int | None, limit_max: int) -> int:

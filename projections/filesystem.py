@@ -7,6 +7,7 @@ and then changes that name.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
@@ -122,6 +123,9 @@ class FilesystemStore:
 
     async def positions(self) -> Position:
         return await self._thread.do(lambda tables: tables.positions())
+
+    async def now_s(self) -> float:
+        return time.time()
 
     # rebuild and verify
 

@@ -112,6 +112,7 @@ class MemoryStore:
     batches_together = 1
 
     def __init__(self) -> None:
+        self.clock = time.time
         self._data = _Data()
         self._board = _MemoryBoard()
         self._seconds: dict[str, Self] = {}
@@ -269,6 +270,9 @@ class MemoryStore:
 
     async def positions(self) -> Position:
         return self._data.positions()
+
+    async def now_s(self) -> float:
+        return self.clock()
 
     # rebuild and verify
 

@@ -194,6 +194,9 @@ class PostgresStore:
         rows = await self._db.fetch(SQL["positions"])
         return {(topic, partition): position for topic, partition, position in rows}
 
+    async def now_s(self) -> float:
+        return float((await self._db.fetch(SETS["time"]))[0][0])
+
     # rebuild and verify
 
     def audit(self) -> AbstractAsyncContextManager[Audit]:

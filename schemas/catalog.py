@@ -15,12 +15,14 @@ WORKFLOW_DEFINED: Final = "WorkflowDefined"
 
 @dataclass(frozen=True, slots=True)
 class Defined:
-    """One version of a workflow. `definition` is its plain form; `defined_at` RFC 3339."""
+    """One version of a workflow. `definition` is its plain form; `defined_at` RFC 3339, by the clock of who defined it;
+    `logged_ms`: when the log took it, ms since 1970."""
 
     id: str
     version: int
     definition: dict[str, Any]
     defined_at: str
+    logged_ms: int
 
 
 class Catalog:
@@ -32,8 +34,8 @@ class Catalog:
         self._tips: dict[str, tuple[int, str]] = {}
         self._versions: dict[str, list[Defined]] = {}
 
-    def fold(self, offset: int, value: bytes | None) -> Defined | None:
-        """Take the record at `offset`; the version that it made, None when it is no fact (or an unknown type)."""
+    def fold(self, offset: int, value: bytes | None, logged_ms: int) -> Defined | None:
+        """Take the record at `offset`, which the log took at `logged_ms`; the version that it made, None when it is no fact (or an unknown type)."""
         self.position = offset + 1
         try:
             envelope = orjson.loads(value or b"")
@@ -51,7 +53,7 @@ class Catalog:
         if type_ != WORKFLOW_DEFINED or not isinstance(definition, dict) or not isinstance(time, str):
             return None
         versions = self._versions.setdefault(subject, [])
-        defined = Defined(subject, len(versions) + 1, definition, time)
+        defined = Defined(subject, len(versions) + 1, definition, time, logged_ms)
         versions.append(defined)
         return defined
 
@@ -62,10 +64,10 @@ class Catalog:
             return versions[-1] if versions else None
         return versions[version - 1] if 1 <= version <= len(versions) else None
 
-    def get_then(self, workflow_id: str, at: str) -> Defined | None:
-        """The version that was the newest at a time, RFC 3339 in UTC as `defined_at` is; a version counts from its own time
-        on, whatever those before it say."""
-        then = [each for each in self._versions.get(workflow_id, []) if each.defined_at <= at]
+    def get_then(self, workflow_id: str, at_ms: int) -> Defined | None:
+        """The version that was the newest when the log's clock showed `at_ms`; a version counts from its own time on,
+        whatever those before it say."""
+        then = [each for each in self._versions.get(workflow_id, []) if each.logged_ms <= at_ms]
         return then[-1] if then else None
 
     def newest(self) -> list[Defined]:

@@ -268,6 +268,10 @@ class ReadStore(Protocol):
         """How far all tables are: ("e", n) and ("t", n)."""
         ...
 
+    async def now_s(self) -> float:
+        """Seconds since 1970 by the store's clock, which is the same for all who ask."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -30,9 +30,9 @@ class CatalogReader(FoldedTopic):
         """A version, or the newest one seen so far."""
         return self._catalog.get(workflow_id, version)
 
-    def get_then(self, workflow_id: str, at: str) -> Defined | None:
-        """The version that was the newest at a time, RFC 3339 in UTC with milliseconds."""
-        return self._catalog.get_then(workflow_id, at)
+    def get_then(self, workflow_id: str, at_ms: int) -> Defined | None:
+        """The version that was the newest when the log's clock showed `at_ms`."""
+        return self._catalog.get_then(workflow_id, at_ms)
 
     def newest(self) -> list[Defined]:
         """The newest version of every workflow, by id."""
@@ -57,7 +57,7 @@ class CatalogReader(FoldedTopic):
 
     def take(self, records: Sequence[Record]) -> None:
         for record in records:
-            made = self._catalog.fold(record.offset, record.value)
+            made = self._catalog.fold(record.offset, record.value, record.timestamp)
             if made is not None:
                 self._made[record.offset] = made
                 if len(self._made) > _MADE_MAX:

@@ -50,7 +50,7 @@ def specs(settings: Settings) -> tuple[TopicSpec, ...]:
         )
 
     return (
-        spec(names.definitions, 1, FOR_EVER),
+        spec(names.definitions, 1, FOR_EVER, **BROKER_TIME),  # of one that is older, its producers' time counts
         spec(names.trigger, many, {**FOR_EVER, **BROKER_TIME}),  # deleted by `delete_decided`, by the broker's time
         spec(names.events, many, {**FOR_EVER, **BROKER_TIME}),
         spec(names.completed, many, {"cleanup.policy": "delete"}, **THIRTY_DAYS),

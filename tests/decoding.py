@@ -99,7 +99,7 @@ def folded(raw: bytes) -> Any:
 
 def definition_record(raw: bytes) -> Any:
     catalog = Catalog()
-    made = catalog.fold(0, raw)
+    made = catalog.fold(0, raw, 0)
     if made is not None:
         command = commands.TriggerRun("c", RUN_ID, made.id, None, {}, events.time_text(NOW))
         resolver._start(command, made)

@@ -64,7 +64,7 @@ async def list_runs(
     With `as_of`, as they were at that time by the log's clock: each item, and the status that is filtered by.
     """
     settings = api.deps.settings
-    at_ms = past_ms(as_of, "as_of", api.deps.clock())
+    at_ms = await past_ms(as_of, "as_of", api.deps)
     where = RunFilter(
         workflow_id, status, instant(created_after, "created_after"), instant(created_before, "created_before")
     )
@@ -107,7 +107,7 @@ async def count_runs(
 ) -> Json:
     """How many runs have each status, now or `as_of` a time. Every run that matches is looked at: bound it where there are
     millions."""
-    at_ms = past_ms(as_of, "as_of", api.deps.clock())
+    at_ms = await past_ms(as_of, "as_of", api.deps)
     after, before = instant(created_after, "created_after"), instant(created_before, "created_before")
     await reach_tables(api, min_position, wait)
     position = await api.deps.store.positions()
@@ -135,7 +135,7 @@ async def get_run(
 
     With `at`, as it was: at a time by the log's clock, or after its event of that number.
     """
-    moment = moment_of(at, api.deps.clock())
+    moment = await moment_of(at, api.deps)
     await reach_tables(api, min_position, wait)
     stored = await _known(api, run_id)
     if moment is not None:

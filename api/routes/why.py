@@ -40,7 +40,12 @@ async def get_why(api: Shared, run_id: RunId, min_position: MinPosition = None, 
     await api.deps.owners.look()  # before the tables, so that tables which are level are seen to be
     standing, waiting = await _found(api, run_id)
     if standing is not None:
-        return _answer(run_id, _of_run(api, standing), ("e", home(run_id, _partitions(api))), standing.offset)
+        return _answer(
+            run_id,
+            _of_run(api, standing, await api.deps.store.now_s()),
+            ("e", home(run_id, _partitions(api))),
+            standing.offset,
+        )
     if waiting is None:
         raise RunUnknown(run_id=run_id)
     return _answer(run_id, await _of_command(api, waiting), waiting.place, waiting.offset)
@@ -56,8 +61,8 @@ async def _found(api: Api, run_id: str) -> tuple[Standing | None, StoredRun | No
     return standing, waiting
 
 
-def _of_run(api: Api, standing: Standing) -> dict[str, Any]:
-    deps, now = api.deps, api.deps.clock()
+def _of_run(api: Api, standing: Standing, now: float) -> dict[str, Any]:
+    deps = api.deps
     around = _around(deps.owners, home(standing.run.id, _partitions(api)), standing.position)
     timing = Timing(now, deps.settings.workflow_step_timeout_s)
     return told(why(standing.run, time_text(standing.at_ms / 1000), around, timing), around, now)
@@ -68,7 +73,7 @@ async def _of_command(api: Api, waiting: StoredRun) -> dict[str, Any]:
     at = (await api.deps.store.positions()).get(("e", partition), 0)
     around = _around(api.deps.owners, partition, at)
     reason = why_waiting(waiting.offset - 1, waiting.view["created_at"], around)
-    return told(reason, around, api.deps.clock())
+    return told(reason, around, await api.deps.store.now_s())
 
 
 def _around(owners: Owners, partition: int, position: int) -> Around:

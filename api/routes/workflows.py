@@ -105,7 +105,7 @@ async def get_workflow(
     wait: Wait = None,
 ) -> Json:
     """One workflow: its newest version, the one asked for, or the one that was the newest `as_of` a time."""
-    at_ms = past_ms(as_of, "as_of", api.deps.clock())
+    at_ms = await past_ms(as_of, "as_of", api.deps)
     if version is not None and at_ms is not None:
         raise ParameterInvalid(FieldError("query/as_of", "not_with_version", "give version or as_of, not both"))
     await reach_topic(api, "d", api.deps.catalog, min_position, wait)
@@ -116,10 +116,9 @@ async def get_workflow(
 
 
 def _then(api: Api, first: Defined, at_ms: int) -> Defined:
-    at = time_text(at_ms / 1000)
-    defined = api.deps.catalog.get_then(first.id, at)
+    defined = api.deps.catalog.get_then(first.id, at_ms)
     if defined is None:
-        raise WorkflowNotThen(workflow_id=first.id, at=at, since=first.defined_at)
+        raise WorkflowNotThen(workflow_id=first.id, at=time_text(at_ms / 1000), since=time_text(first.logged_ms / 1000))
     return defined
 
 

@@ -19,6 +19,7 @@ from projections.fold import PartitionFold
 from projections.memory import MemoryStore
 from projections.overview import SharedProjection
 from schemas.catalog import Catalog, Defined
+from schemas.events import time_s
 from schemas.identity import home
 from schemas.keys import Token
 from schemas.position import Position
@@ -31,6 +32,8 @@ from tests.keyring import KeyRing
 
 PARTITIONS = 4
 CLUSTER = "test"
+DEFINED_AT = "2026-01-01T00:00:00.000Z"
+DEFINED_MS = int(time_s(DEFINED_AT) * 1000)
 
 
 class Commands:
@@ -71,8 +74,8 @@ class Definitions:
     def get(self, workflow_id: str, version: int | None = None) -> Defined | None:
         return self.catalog.get(workflow_id, version)
 
-    def get_then(self, workflow_id: str, at: str) -> Defined | None:
-        return self.catalog.get_then(workflow_id, at)
+    def get_then(self, workflow_id: str, at_ms: int) -> Defined | None:
+        return self.catalog.get_then(workflow_id, at_ms)
 
     def newest(self) -> list[Defined]:
         return self.catalog.newest()
@@ -81,7 +84,7 @@ class Definitions:
         if self.failure is not None:
             raise self.failure
         while self.behind:
-            self.catalog.fold(self.position, self.behind.pop(0))
+            self.catalog.fold(self.position, self.behind.pop(0), DEFINED_MS)
 
     async def reach(self, position: int, timeout_s: float) -> bool:
         await self.level()
@@ -92,7 +95,7 @@ class Definitions:
         newest = self.catalog.get(definition["id"])
         if newest is not None and newest.definition == definition:
             return newest, False
-        made = self.catalog.fold(self.position, self.catalog.next_record(definition, "2026-01-01T00:00:00.000Z", actor))
+        made = self.catalog.fold(self.position, self.catalog.next_record(definition, DEFINED_AT, actor), DEFINED_MS)
         assert made is not None
         return made, True
 
@@ -142,6 +145,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.now_s = BASE_S
+        self.store.clock = lambda: self.now_s
         numbers = count(1)
         self.topics = FakeTopics(self.settings, self.log, cluster=CLUSTER)
         shared = SharedProjection(self.settings, self.store, self.topics)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ async def test_lists_and_counts_of_a_time(world: World, client: httpx.AsyncClien
 async def test_a_workflow_as_it_was(world: World, client: httpx.AsyncClient) -> None:
     """The version that was the newest then; before the first there was none."""
     first, second = await world.define(steps=1), await world.define(steps=2)
-    world.catalog.catalog._versions["greet"][1:] = [second.__class__("greet", 2, second.definition, time_text(BASE_S))]
+    world.catalog.catalog._versions["greet"][1:] = [replace(second, logged_ms=int(BASE_S * 1000))]
     path = "/api/v1/workflows/greet"
     assert (await client.get(path, params={"as_of": first.defined_at})).json()["version"] == 1
     assert (await client.get(path, params={"as_of": time_text(BASE_S)})).json()["version"] == 2

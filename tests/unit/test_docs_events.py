@@ -119,7 +119,7 @@ def test_a_definition() -> None:
     (example,) = blocks("## Definitions", "json")
     written = json.loads(example)
     assert json.loads(Catalog().next_record(written["data"]["definition"], written["time"])) == written
-    assert Catalog().fold(0, example.encode()) is not None
+    assert Catalog().fold(0, example.encode(), 0) is not None
 
 
 def test_the_record_of_a_key() -> None:
