@@ -196,7 +196,9 @@ class EventBody(BaseModel):
     type: str = Field(examples=["StepStarted"])
     subject: str = Field(description="the run's id")
     time: str = Instant
-    data: dict[str, Any]
+    data: dict[str, Any] | None = Field(
+        description="null where it is nested deeper than can be written; `/proof` has its bytes"
+    )
     epoch: int
     seq: int
     prev: str | None = Field(description="digest of the event before it")

@@ -143,6 +143,13 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         "The id is misspelt, or the run was accepted a moment ago and the tables have not seen it yet.",
         "Pass the `position` of the answer that gave the id as `min_position`: the read then waits for it.",
     ),
+    "history_damaged": ProblemType(
+        500,
+        "History damaged",
+        "The tables' history of this run is not what the log says; the log itself is whole.",
+        "Somebody wrote to the tables by hand, or their disk is damaged.",
+        "`workflow verify` shows what differs; `workflow rebuild` makes the tables anew from the log.",
+    ),
     "key_unknown": ProblemType(
         404,
         "No such API key",

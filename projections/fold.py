@@ -11,6 +11,7 @@ import orjson
 
 from projections.rows import clean_text
 from schemas import rule
+from schemas.errors import HistoryDamaged
 from schemas.events import PARTITION_TAKEN, SHAPES, Envelope, decode
 from schemas.identity import RUN_ID, digest
 from schemas.ports import Record
@@ -219,13 +220,18 @@ def _state(run: Run) -> tuple[bytes, int]:
         return b"", NEVER_SAVED
 
 
+def _event(run_id: str, value: bytes) -> Envelope:
+    envelope = decode(value)
+    if envelope is None:
+        raise HistoryDamaged(run_id=run_id)
+    return envelope
+
+
 def refold(run_id: str, values: Iterable[bytes]) -> Run:
-    """A run from the bytes of its whole history, for a state that another version of `evolve` has saved."""
+    """A run from the bytes of its whole history, for a state that another version of `evolve` has saved. Raises HistoryDamaged."""
     run = Run(run_id)
     for value in values:
-        envelope = decode(value)
-        assert envelope is not None, f"the history of run {run_id} holds a record that is no event"
-        extend(run, envelope, digest(value))
+        extend(run, _event(run_id, value), digest(value))
     return run
 
 
@@ -238,10 +244,8 @@ class Retelling:
         self._first, self._last = 0, 0
 
     def take(self, row: HistoryRow) -> None:
-        """The next event."""
-        envelope = decode(row.value)
-        assert envelope is not None, f"the history of run {self.run.id} holds a record that is no event"
-        extend(self.run, envelope, digest(row.value))
+        """The next event. Raises HistoryDamaged."""
+        extend(self.run, _event(self.run.id, row.value), digest(row.value))
         if self.clock is None:
             self.clock, self._first = Clock(row.at_ms, None, row.at_ms), row.offset
         self.clock.tick(row.at_ms, self.run.status)

@@ -11,18 +11,18 @@ from typing import Any, Final, NamedTuple, TypeVar
 import orjson
 
 from schemas.errors import OtherProjection
-from schemas.identity import WORKFLOW_ID
+from schemas.events import record_time
+from schemas.identity import VERSION_END, WORKFLOW_ID
 from schemas.position import Place
-from schemas.run import EVOLVE_VERSION
+from schemas.run import EVOLVE_VERSION, TIME_CHARS_MAX
 from schemas.store import HistoryRow, PendingRow, RunRow, StoredRun
 from schemas.views import STATUSES, RunView
 
-ROWS_VERSION: Final = 2
+ROWS_VERSION: Final = 3
 """Raised when a row is to say something else of the same run. Below 1000."""
 PROJECTION_VERSION: Final = EVOLVE_VERSION * 1000 + ROWS_VERSION
 """Stands with the position of each partition, and is part of the fence; tables of an older one are rebuilt by projectors."""
 TEXT_CHARS_MAX: Final = 500
-TIME_CHARS_MAX: Final = 40
 REFUSES: Final = "the store refuses its columns"
 """How the reason of a run begins that a store has quarantined."""
 REPLACE_ME: Final = (
@@ -100,7 +100,10 @@ def instant_us(text: str) -> int:
 def columns(row: RunRow) -> tuple[Chain, Shown]:
     """A run's row as columns. What no column can hold is left out, and the row says so."""
     view, flaws = row.view, list[str]()
-    created_us = _instant(view["created_at"])
+    created_at = view["created_at"] or record_time(
+        row.began_ms
+    )  # where the request cannot be read, the log's time will do
+    created_us = _instant(created_at)
     if created_us is None:
         flaws.append("created_at")
     shown = Shown(
@@ -111,7 +114,7 @@ def columns(row: RunRow) -> tuple[Chain, Shown]:
         _json_or(view["results"], UNSHOWN.results, "results", flaws),
         None if view["error"] is None else _json_or(view["error"], "null", "error", flaws),
         _json_or(view["steps"], UNSHOWN.steps, "steps", flaws),
-        "" if created_us is None else view["created_at"],
+        "" if created_us is None else created_at,
         created_us or 0,
         _kept(view["started_at"], _is_time_or_none(view["started_at"]), None, "started_at", flaws),
         _kept(view["finished_at"], _is_time_or_none(view["finished_at"]), None, "finished_at", flaws),
@@ -138,7 +141,7 @@ def _is_workflow_id(text: str) -> bool:
 
 
 def _is_version(value: object) -> bool:
-    return value is None or (type(value) is int and 0 <= value < 2**63)
+    return value is None or (type(value) is int and 0 <= value < VERSION_END)
 
 
 def _is_time_or_none(text: object) -> bool:

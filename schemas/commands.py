@@ -15,8 +15,8 @@ import orjson
 
 from schemas import jsontext
 from schemas.errors import CommandRefused
-from schemas.events import SOURCE, time_text
-from schemas.identity import RUN_ID, WORKFLOW_ID, foreign_run_id
+from schemas.events import SOURCE, record_time
+from schemas.identity import RUN_ID, VERSION_END, WORKFLOW_ID, foreign_run_id
 
 TRIGGER_RUN: Final = "TriggerRun"
 CANCEL_RUN: Final = "CancelRun"
@@ -29,8 +29,6 @@ _FIELDS: Final = {
     CANCEL_RUN: frozenset({"run_id", "reason"}),
 }
 ID_CHARS_MAX: Final = 200
-_CALENDAR_MS: Final = (0, 253_402_300_799_000)
-"""From 1970 to the end of 9999."""
 _RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -117,7 +115,7 @@ def decode(
     if not isinstance(message, dict):
         raise CommandRefused(reason="it is not a JSON object")
     type_, fields = _unwrap(message)
-    requested_at = _time(message.get("time")) or _written_at(timestamp_ms)
+    requested_at = _time(message.get("time")) or record_time(timestamp_ms)
     run_id = fields.get("run_id")
     if run_id is None and type_ == TRIGGER_RUN:
         run_id = foreign_run_id(topic, partition, offset, timestamp_ms, value or b"", partitions)
@@ -159,8 +157,8 @@ def _trigger(fields: dict[str, Any], command_id: str, run_id: str, requested_at:
         raise CommandRefused(
             reason="workflow_id: a letter or digit and then up to 127 letters, digits, '.', '_' or '-' is needed"
         )
-    if version is not None and (type(version) is not int or version < 1):
-        raise CommandRefused(reason="version: a whole number from 1 is needed")
+    if version is not None and (type(version) is not int or not 1 <= version < VERSION_END):
+        raise CommandRefused(reason="version: a whole number from 1 to 2^63 - 1 is needed")
     if not isinstance(payload, dict):
         raise CommandRefused(reason="payload: an object is needed")
     return TriggerRun(command_id, run_id, workflow_id, version, payload, requested_at, actor)
@@ -171,12 +169,6 @@ def _text(fields: dict[str, Any], name: str, chars_max: int = ID_CHARS_MAX) -> s
     if value is not None and (not isinstance(value, str) or len(value) > chars_max):
         raise CommandRefused(reason=f"{name}: a text of at most {chars_max} characters is needed")
     return value
-
-
-def _written_at(timestamp_ms: int) -> str:
-    """When the record says that it was written. Its producer may say anything, years included that no calendar has."""
-    first, last = _CALENDAR_MS
-    return time_text(min(max(timestamp_ms, first), last) / 1000)
 
 
 def _time(value: object) -> str | None:

@@ -76,6 +76,11 @@ class DefinitionUnknown(WorkflowError):
     """There is no workflow {workflow_id!r}{version}. Define it with POST /api/v1/workflows or list them with GET /api/v1/workflows."""
 
 
+class HistoryDamaged(WorkflowError):
+    """The history of run {run_id!r} in the tables holds a record that is no event of the log. `workflow verify` shows what
+    differs, and `workflow rebuild` makes the tables anew."""
+
+
 class RunUnknown(WorkflowError):
     """There is no run {run_id!r}."""
 

@@ -20,6 +20,7 @@ SOURCE: Final = "/workflow"
 PARTITION_TAKEN: Final = "PartitionTaken"
 RUN_COMPLETED: Final = "RunCompleted"
 EPOCH_END: Final = 2**63
+_CALENDAR_END_MS: Final = 253_402_300_799_000
 
 type_names = Literal[
     "PartitionTaken",
@@ -214,6 +215,11 @@ def time_text(at_s: float) -> str:
     return _ms_text(-int(-at_s * 1000 // 1))
 
 
+def record_time(timestamp_ms: int) -> str:
+    """When a record says that it was written, as `time_text`. Its producer may say anything, years included that no calendar has."""
+    return _ms_text(min(max(timestamp_ms, 0), _CALENDAR_END_MS))
+
+
 @lru_cache(maxsize=4096)
 def _ms_text(ms: int) -> str:
     """Many events share a millisecond, and formatting one costs as much as encoding an event."""
@@ -225,4 +231,4 @@ def time_s(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-__all__ = ["Envelope", "decode", "digest", "encode", "encode_taken", "time_s", "time_text"]
+__all__ = ["Envelope", "decode", "digest", "encode", "encode_taken", "record_time", "time_s", "time_text"]

@@ -12,6 +12,9 @@ WORKFLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
 SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
+VERSION_END = 2**63
+"""A workflow's versions are below, as the stores hold them."""
+
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
 

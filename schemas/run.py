@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, Literal, Self, assert_never
 
 import orjson
 
 from schemas.events import RUN_COMPLETED, Envelope, StepSummary, type_names
+from schemas.identity import VERSION_END, WORKFLOW_ID
 from schemas.plan import Plan, plan_of
 
-EVOLVE_VERSION: Final = 1
+EVOLVE_VERSION: Final = 2
 """Raised when `evolve` or `Run.dump` changes: a snapshot of another version is folded anew from the run's history."""
 
+TIME_CHARS_MAX: Final = 40
 _NONE_YET: Final[dict[str, Any]] = {}
 """The outputs of every run that has none: containers are replaced, never changed, by `evolve`."""
 
@@ -154,9 +157,10 @@ def extend(run: Run, envelope: Envelope, tip: str) -> None:
     try:
         evolve(run, envelope["type"], envelope["data"], envelope["time"], envelope["epoch"])
     except UnknownEvent as unknown:
-        run.set_aside = str(unknown)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        run.set_aside = f"{envelope['type']} at seq {run.seq} cannot be folded: {type(error).__name__} {error}"
+        run.set_aside = run.set_aside or str(unknown)
+    except Exception as error:  # noqa: BLE001 - whatever it holds, one event must not stop the fold of the others
+        reason = f"{envelope['type']} at seq {run.seq} cannot be folded: {type(error).__name__} {error}"
+        run.set_aside = run.set_aside or reason
     if ended:
         run.phase = "done"
 
@@ -166,9 +170,12 @@ class UnknownEvent(Exception):
 
 
 def evolve(run: Run, type_: str, data: Mapping[str, Any], time: str, epoch: int) -> None:
-    """Change `run` by one event. Raises UnknownEvent, or KeyError / TypeError / ValueError where the data has another shape."""
+    """Change `run` by one event, or raise and leave it as it was: UnknownEvent, or KeyError / TypeError / ValueError and the
+    like where the event has another shape."""
     if type_ not in _KNOWN:
         raise UnknownEvent(f"an event of the unknown type {type_!r} at seq {run.seq}")
+    if (type_ == "RunRequested") == bool(run.created_at):
+        raise ValueError("RunRequested is the first event of a run, and no other is")
     name: type_names = type_  # type: ignore[assignment]
     match name:
         case "RunRequested":
@@ -177,28 +184,28 @@ def evolve(run: Run, type_: str, data: Mapping[str, Any], time: str, epoch: int)
             _started(run, data, time, epoch)
         case "StepSucceeded":
             _named(run, data)
-            run.outputs = {**run.outputs, data["step"]: data["output"]}
-            _end_step(run, time)
-            run.pc += 1
-            run.phase = "ready"
+            outputs = {**run.outputs, data["step"]: data["output"]}
+            _end_step(run, time, run.times)
+            run.outputs, run.pc, run.phase = outputs, run.pc + 1, "ready"
         case "StepFailed":
             _named(run, data)
-            run.error = {**data["error"], "step": data["step"]}
-            if data["attempt"] == 0:
-                run.times = [*run.times[: run.pc], [0, None, None]]
-            _end_step(run, time)
-            run.phase = "failed"
+            error = {**data["error"], "step": data["step"]}
+            _end_step(run, time, [*run.times[: run.pc], [0, None, None]] if data["attempt"] == 0 else run.times)
+            run.error, run.phase = error, "failed"
         case "StepRetryScheduled":
             _named(run, data)
-            run.tries += 1
-            run.error = {**data["error"], "step": data["step"]}
-            run.until, run.phase, run.open_epoch = data["until"], "retrying", 0
+            error, until = {**data["error"], "step": data["step"]}, _instant(data["until"])
+            run.error, run.until, run.tries = error, until, run.tries + 1
+            run.phase, run.open_epoch = "retrying", 0
         case "StepInterrupted":
             _named(run, data)
             run.interruptions += 1
             run.until, run.phase, run.open_epoch = None, "ready", 0
         case "RunCompleted":
-            run.status, run.error, run.finished_at = data["status"], data["error"], time
+            status, error, finished = data["status"], data["error"], _instant(time)
+            if status not in _ENDS or not (error is None or isinstance(error, dict)):
+                raise ValueError("its status or its error is none that a run can end with")
+            run.status, run.error, run.finished_at = status, error, finished
             run.phase, run.open_epoch, run.until, run.input = "done", 0, None, None
         case "PartitionTaken":
             raise ValueError("PartitionTaken belongs to no run")
@@ -207,34 +214,55 @@ def evolve(run: Run, type_: str, data: Mapping[str, Any], time: str, epoch: int)
 
 
 _KNOWN: Final = frozenset(type_names.__args__)  # type: ignore[attr-defined]
+_ENDS: Final = ("SUCCESS", "FAILED", "CANCELLED")
 
 
 def _requested(run: Run, data: Mapping[str, Any]) -> None:
-    run.workflow_id, run.version, run.payload = data["workflow_id"], data["version"], data["payload"]
-    run.plan = plan_of(data["definition"])
-    run.created_at, run.command = data["requested_at"], data["command"]
-    if run.command == run.id:  # of a start through the API; one copy of it will do
-        run.command = run.id
-    if "refused" in data:
-        run.error, run.phase = data["refused"], "failed"
+    workflow_id, version, payload, command = data["workflow_id"], data["version"], data["payload"], data["command"]
+    refused = data.get("refused")
+    if not isinstance(command, str) or WORKFLOW_ID.match(workflow_id) is None:
+        raise ValueError("its command or its workflow_id is no id")
+    if version is not None and not (type(version) is int and 0 <= version < VERSION_END):
+        raise ValueError("its version is no version")
+    if not (refused is None or isinstance(refused, dict)):
+        raise TypeError("its refusal is no error")
+    run.plan, run.created_at = plan_of(data["definition"]), _instant(data["requested_at"])
+    run.workflow_id, run.version, run.payload = workflow_id, version, payload
+    run.command = run.id if command == run.id else command  # of a start through the API; one copy of it will do
+    if refused is not None:
+        run.error, run.phase = refused, "failed"
 
 
 def _started(run: Run, data: Mapping[str, Any], time: str, epoch: int) -> None:
     _named(run, data)
-    run.attempt, run.open_epoch, run.phase = data["attempt"], epoch, "started"
-    run.until = data.get("until")
+    attempt, until, now = data["attempt"], data.get("until"), _instant(time)
+    if type(attempt) is not int:
+        raise TypeError("its attempt is no number")
+    if until is not None:
+        _instant(until)
+    began = run.times[run.pc][1] if len(run.times) > run.pc else now
+    run.times = [*run.times[: run.pc], [attempt, began, None]]
+    run.attempt, run.open_epoch, run.phase = attempt, epoch, "started"
+    run.until = until
     run.input = data.get("input", run.input)
     run.status = "RUNNING"
-    run.started_at = run.started_at or time
-    began = run.times[run.pc][1] if len(run.times) > run.pc else time
-    run.times = [*run.times[: run.pc], [run.attempt, began, None]]
+    run.started_at = run.started_at or now
 
 
-def _end_step(run: Run, time: str) -> None:
-    attempts, began, _ = run.times[run.pc]
-    run.times = [*run.times[: run.pc], [attempts, began, time]]
+def _end_step(run: Run, time: str, times: list[list[Any]]) -> None:
+    """`times`: of the steps that were reached, the one that ends among them."""
+    attempts, began, _ = times[run.pc]
+    run.times = [*times[: run.pc], [attempts, began, _instant(time)]]
     run.attempt = run.tries = run.interruptions = run.open_epoch = 0
     run.until = run.input = None
+
+
+def _instant(text: str) -> str:
+    """The time as it came, which every store can hold. Raises TypeError, ValueError."""
+    if len(text) > TIME_CHARS_MAX or not text.endswith("Z") or not text.isascii():
+        raise ValueError("a time is not as the log writes times")
+    datetime.fromisoformat(text)
+    return text
 
 
 def _named(run: Run, data: Mapping[str, Any]) -> None:

@@ -68,7 +68,8 @@ class CommandWaits:
 
 @dataclass(frozen=True, slots=True)
 class StepRunning:
-    """An attempt is under way. `until`: its timeout, counted from when it was decided; `error`: of the attempt before."""
+    """An attempt is with its worker, which carries it out, or will when one of its WORKFLOW_EFFECTS_MAX places is free.
+    `until`: its timeout, counted from when it was decided; `error`: of the attempt before."""
 
     code: ClassVar[Literal["step_running"]] = "step_running"
     step: str
@@ -183,7 +184,7 @@ def _said(reason: Reason, around: Around, now: float) -> str:
         case StepRunning():
             attempt = f"attempt {reason.attempt} of {reason.max_attempts} of step {reason.step}"
             timeout = f"its timeout {'was' if time_s(reason.until) < now else 'is'} at {reason.until}"
-            return f"{attempt} has been running since {reason.since}, {timeout}{_last(reason.error)}"
+            return f"{attempt} has been with its worker since {reason.since}, {timeout}{_last(reason.error)}"
         case Delay():
             return f"step {reason.step} waits for its timer until {reason.until}"
         case Retry():

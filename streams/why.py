@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from schemas.events import time_s, time_text
+from schemas.events import encode, time_s, time_text
 from schemas.run import Run
 from streams.decider import AttemptLost, Draft, Needs, TimerFired, advance, decide, due
 from streams.reasons import (
@@ -66,7 +66,7 @@ def _unfinished(run: Run, at: str, around: Around, timing: Timing) -> Reason:
     drafts = decide(run, TimerFired(), timing.now) if run.phase == "started" else advance(run, timing.now)
     since = at if timer is None else time_text(timer)
     step = None if run.pc >= len(run.plan.steps) else run.step
-    return _due(step, _next(drafts), since, around, timing)
+    return _due(step, _next(run, drafts), since, around, timing)
 
 
 def _sleeping(run: Run, at: str) -> Reason:
@@ -78,7 +78,7 @@ def _sleeping(run: Run, at: str) -> Reason:
 
 def _running(run: Run, at: str, around: Around, timing: Timing) -> Reason:
     if around.worker.state == "none":
-        return _due(run.step, _next(decide(run, AttemptLost(), timing.now)), at, around, timing)
+        return _due(run.step, _next(run, decide(run, AttemptLost(), timing.now)), at, around, timing)
     timeout_s = run.plan.steps[run.pc].timeout_s
     until = time_text(time_s(at) + (timing.step_timeout_s if timeout_s is None else timeout_s))
     error = run.error if run.tries else None
@@ -96,9 +96,14 @@ def _due(step: str | None, next_event: str, since: str, around: Around, timing: 
     return Deciding(step, next_event, since)
 
 
-def _next(drafts: tuple[Draft, ...] | Needs) -> str:
-    """The event that comes next. A step whose expressions have no values yet starts, or fails, once they have."""
-    return "StepStarted" if isinstance(drafts, Needs) else drafts[0][0]
+def _next(run: Run, drafts: tuple[Draft, ...] | Needs) -> str:
+    """The event that comes next. A step whose expressions have no values yet starts, or fails, once they have. Raises where
+    the engine could not write it."""
+    if isinstance(drafts, Needs):
+        return "StepStarted"
+    type_, data = drafts[0]
+    encode(type_, run.id, data, time="", epoch=1, seq=run.seq + 1, prev=run.tip)
+    return type_
 
 
 def _attempts_max(run: Run) -> int:

@@ -265,6 +265,11 @@ def _proven(row: HistoryRow) -> bytes:
     )
 
 
+_TEXTS: Final = ("specversion", "id", "source", "time")
+_SURE: Final = ("type", "subject", "epoch", "seq", "prev")
+"""What every fact has, as a text or a number."""
+
+
 def _shown(stored: StoredRun) -> dict[str, Any]:
     return {**stored.view, "position": _token(stored)}
 
@@ -280,6 +285,9 @@ def _key(stored: StoredRun) -> tuple[str, str]:
 def _event(row: HistoryRow) -> bytes:
     """The event as it stands in the log, and where it stands."""
     event = orjson.loads(row.value)
-    return orjson.dumps(
-        {**event, "digest": digest(row.value), "offset": row.offset, "logged_at": time_text(row.at_ms / 1000)}
-    )
+    where = {"digest": digest(row.value), "offset": row.offset, "logged_at": time_text(row.at_ms / 1000)}
+    try:
+        return orjson.dumps({**event, **where})
+    except orjson.JSONEncodeError:  # nested deeper than can be written, as no event of ours is
+        texts = {name: value if isinstance(value := event.get(name), str) else "" for name in _TEXTS}
+        return orjson.dumps({**texts, **{name: event[name] for name in _SURE}, "data": None, **where})

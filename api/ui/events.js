@@ -54,14 +54,24 @@ function eventRow({ event, before }) {
     open.setAttribute("aria-expanded", String(!shown.hidden));
   }
 
-  const { step, attempt } = event.data;
+  const { step, attempt } = fields(event);
   return row(open, time(event.logged_at), before ? duration(before, event.logged_at) : "–", event.type,
-    step ? `${step}${attempt ? `, attempt ${attempt}` : ""}` : "–", [what(event), shown]);
+    step ? `${plain(step)}${attempt ? `, attempt ${plain(attempt)}` : ""}` : "–", [what(event), shown]);
 }
 
 // The one useful detail.
-function what({ data, actor }) {
-  const error = data.error ?? data.refused;
-  const parts = [data.status, error && `${error.message} (${error.code})`, data.until && `until ${data.until}`, actor && `by ${actor}`];
+function what(event) {
+  const data = fields(event), error = data.error ?? data.refused;
+  const parts = [data.status && plain(data.status), error && `${plain(error.message)} (${plain(error.code)})`,
+    data.until && `until ${plain(data.until)}`, event.actor && `by ${plain(event.actor)}`];
   return parts.filter(Boolean).join(", ");
+}
+
+// An event that no release of ours wrote may hold anything.
+function fields({ data }) {
+  return data !== null && typeof data === "object" ? data : {};
+}
+
+function plain(value) {
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }

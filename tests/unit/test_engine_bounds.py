@@ -162,7 +162,7 @@ def test_a_due_time_that_is_none(until: Any, monkeypatch: pytest.MonkeyPatch) ->
     play.go()
     play.a.end_effect("r2")
     play.go()
-    assert "cannot be decided" in (part(play.a).runs["r1"].set_aside or "")
+    assert "cannot be folded" in (part(play.a).runs["r1"].set_aside or "")
     assert (play.types("r1")[-1], play.types("r2")) == ("StepRetryScheduled", WHOLE)
 
 
