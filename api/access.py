@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import parse_qs
 
 from starlette.types import Scope as Asgi
 
@@ -10,9 +11,14 @@ from api.errors import BodyInvalid, FieldError, NotAuthenticated, ScopeMissing
 from api.ports import ApiKeys
 from api.rates import Rates
 from api.tokens import Verifier
+from schemas import position as positions
 from schemas.keys import ApiKey, Scope, Token, read_token
 
 _BEARER: Final = b"bearer "
+NEWS_S: Final = 1.0
+"""How long a caller waits at most for keys that it knows to have changed: within it every process has heard."""
+NEWS_WAITS_MAX: Final = 256
+"""Who comes after so many that wait for that is judged by the keys that are known."""
 
 
 class Access:
@@ -23,6 +29,7 @@ class Access:
         self._keys = keys
         self._verifier = Verifier()
         self._rates = Rates(per_second)
+        self._waiting = 0
 
     async def admit(self, request: Asgi, needed: Scope) -> None:
         """Let the caller in to what needs this scope: puts its `api_key` into the request, and `limit_headers` for its answer.
@@ -30,7 +37,7 @@ class Access:
         Raises NotAuthenticated, ScopeMissing, RateLimited; BrokerAway or LogMismatch while keys cannot be known,
         Overloaded when too many wait for a check.
         """
-        key = request["api_key"] = await self._caller(_token(request))
+        key = request["api_key"] = await self._caller(request, _token(request))
         self._count(request, key)
         if not key.allows(needed):
             raise ScopeMissing(name=key.name, scope=needed, has=", ".join(key.scopes))
@@ -51,9 +58,20 @@ class Access:
         finally:
             request["limit_headers"] = self._rates.told(key)
 
-    async def _caller(self, token: Token | None) -> ApiKey:
+    async def _hear(self, position: int) -> None:
+        """Wait for the keys that the caller has seen changed through another process."""
+        if position <= self._keys.position or self._waiting >= NEWS_WAITS_MAX:
+            return
+        self._waiting += 1
+        try:
+            await self._keys.reach(position, NEWS_S)
+        finally:
+            self._waiting -= 1
+
+    async def _caller(self, request: Asgi, token: Token | None) -> ApiKey:
         if token is None:
             raise NotAuthenticated
+        await self._hear(_seen(request))
         key = self._keys.usable(token.id)
         digest = self._verifier.digest(token)
         right = self._verifier.remembered(key, token, digest)
@@ -62,6 +80,15 @@ class Access:
         if key is None or not right:
             raise NotAuthenticated
         return key
+
+
+def _seen(request: Asgi) -> int:
+    """What the `min_position` of the request wants of the keys; 0 for one that its operation will refuse."""
+    try:
+        wanted = parse_qs(request["query_string"].decode("latin-1")).get("min_position", [""])[0]
+        return positions.decode(wanted).get(("k", 0), 0) if wanted else 0
+    except ValueError:
+        return 0
 
 
 def _token(request: Asgi) -> Token | None:

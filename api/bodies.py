@@ -160,7 +160,7 @@ class HeadBody(Body):
     """The last event of a run, as the row of the run has it."""
 
     seq: int
-    digest: str
+    digest: str | None = Field(description="null before the first event")
     done: bool = Field(description="whether it is the run's end")
 
 

@@ -46,6 +46,8 @@ class KeyRing:
     def __init__(self) -> None:
         self.keys = Keys()
         self.failure: WorkflowError | None = None
+        self.behind: list[ApiKey] = []
+        """written by another process and not read yet"""
         self._offset = 0
 
     def add(self, name: str = "shop", *scopes: Scope, rate: str | None = None) -> Token:
@@ -64,6 +66,8 @@ class KeyRing:
         return self._offset
 
     async def reach(self, position: int, timeout_s: float) -> bool:
+        while self.behind and self._offset < position:
+            self.write(self.behind.pop(0))
         return self._offset >= position
 
     def usable(self, key_id: str) -> ApiKey | None:

@@ -22,11 +22,13 @@ from schemas import position as positions
 from schemas.errors import RunUnknown
 from schemas.events import time_text
 from schemas.identity import digest
-from schemas.store import HistoryRow, RunFilter, StoredRun
+from schemas.store import HistoryRow, RunFilter, StoredRun, Tip
 from schemas.views import STATUSES, Status
 
 TYPES_MAX: Final = 20
 ETAG_CHARS: Final = 12
+NO_EVENTS: Final = Tip(0, "", False)
+"""The head of a start that no worker has taken."""
 
 
 router = APIRouter(route_class=StrictRoute, tags=["runs"])
@@ -221,9 +223,7 @@ async def prove_run(
     await reach_tables(api, min_position, wait)
     stored = await _known(api, run_id)
     partition = stored.place[1]
-    head = (await api.deps.store.tips(partition, [run_id]))[1].get(run_id)
-    if head is None:
-        raise RunUnknown(run_id=run_id)
+    head = (await api.deps.store.tips(partition, [run_id]))[1].get(run_id, NO_EVENTS)
 
     async def rows(after: HistoryRow | None, count: int) -> Sequence[HistoryRow]:
         above = after.seq if after else last
@@ -237,7 +237,7 @@ async def prove_run(
         "run_id": run_id,
         "topic": settings.topics.events,
         "partition": partition,
-        "head": {"seq": head.seq, "digest": head.digest, "done": head.done},
+        "head": {"seq": head.seq, "digest": head.digest or None, "done": head.done},
         "items": [orjson.Fragment(text) for _, text in shown],
         "next_cursor": following,
     }

@@ -21,7 +21,7 @@ from tests.api.calls import CALLS, START, TRIGGER, call, callable_world
 from tests.api.exchange import exchange
 from tests.api.world import World, client_of, make_world, pointers, problem
 from tests.histories import BASE_S
-from tests.keyring import AT
+from tests.keyring import AT, make_key
 
 SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 
@@ -186,6 +186,19 @@ async def test_a_key_that_was_refused_is_let_in_once_its_record_comes(world: Wor
             problem(await client.get("/api/v1/runs"), 401, "not_authenticated")
         world.keys.write(other.keys.all()[0])
         assert (await client.get("/api/v1/runs")).status_code == 200
+
+
+async def test_a_key_s_position_is_heard_before_its_caller_is_judged(world: World, nobody: httpx.AsyncClient) -> None:
+    """A key that another process made, and then revoked: whoever passes the position of that is judged by it."""
+    key, token = make_key("shop", "read")
+    ring, headers = world.keys, bearer(token)
+    ring.behind = [key, key.revoked(AT)]
+    assert (await nobody.get("/api/v1/runs", headers=headers)).status_code == 401
+    for nonsense in ("k0.x", "x", f"k0.{ring.position}"):
+        problem(await nobody.get(f"/api/v1/runs?min_position={nonsense}", headers=headers), 401, "not_authenticated")
+    made, gone = ring.position + 1, ring.position + 2
+    assert (await nobody.get(f"/api/v1/runs?min_position=k0.{made}", headers=headers)).status_code == 200
+    problem(await nobody.get(f"/api/v1/runs?min_position=k0.{gone}", headers=headers), 401, "not_authenticated")
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,19 @@ async def test_a_proof_is_checked_with_nothing_of_ours(client: httpx.AsyncClient
     problem(await client.get(f"{RUNS}/nobody/proof"), 404, "run_unknown")
 
 
+async def test_a_start_that_no_worker_has_taken_has_a_proof_without_events(
+    world: World, client: httpx.AsyncClient
+) -> None:
+    """As it is a run to all other reads: with the position of its 202 it is never unknown."""
+    await world.define()
+    started = (await client.post("/api/v1/trigger", json={"workflow_id": "greet"})).json()
+    await world.show_pending(world.commands.sent[0])
+    path = f"{RUNS}/{started['run_id']}/proof"
+    proof = (await client.get(path, params={"min_position": started["position"]})).json()
+    assert (proof["items"], proof["head"]) == ([], {"seq": 0, "digest": None, "done": False})
+    assert check(proof).returncode == 0
+
+
 def other_byte(proof: Any, _other: Any) -> None:
     proof["items"][2]["value"] = proof["items"][2]["value"].replace('"attempt":1', '"attempt":2')
 
