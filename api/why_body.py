@@ -28,6 +28,7 @@ class WhyBody(Body):
         "finished",
         "set_aside",
         "command_waits",
+        "definition_waits",
         "step_running",
         "delay",
         "retry",
@@ -46,7 +47,7 @@ class WhyBody(Body):
     error: dict[str, Any] | None = Field(description="of the run, or of the attempt before")
     next_event: str | None = Field(description="type of the event that is due", examples=["StepSucceeded"])
     before: int | None = Field(description="commands of its partition that come before its start")
-    detail: str | None = Field(description="why it is set aside")
+    detail: str | None = Field(description="why it is set aside; the version that is not defined")
     partition: int
     worker: WorkerBody
     tables_behind: int | None = Field(

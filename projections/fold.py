@@ -235,6 +235,14 @@ def refold(run_id: str, values: Iterable[bytes]) -> Run:
     return run
 
 
+def ending(run_id: str, value: bytes) -> Run:
+    """A run that has ended from its last event alone: how and when it ended, and nothing else. Raises HistoryDamaged."""
+    envelope, run = _event(run_id, value), Run(run_id)
+    run.created_at = envelope["time"]  # it has begun, at some time before
+    extend(run, envelope, digest(value))
+    return run
+
+
 class Retelling:
     """A run, event by event from its history rows, oldest first."""
 

@@ -13,7 +13,7 @@ from typing import Final, Literal, Self, TypeVar
 
 from projections.board import Board, Rebuild
 from projections.compare import Comparison, compare_sets
-from projections.fold import refold
+from projections.fold import ending, refold
 from projections.past import as_it_was
 from projections.rows import PROJECTION_VERSION, Chain, columns, instant_us, stored_pending, stored_run
 from projections.tables import Audit, Level, StoredRow, Writing
@@ -250,7 +250,7 @@ class MemoryStore:
         if row is None:
             return None
         chain, last = row.chain, self._data.history[run_id][-1]
-        run = refold(run_id, [last.value]) if chain.done else self._load(chain)
+        run = ending(run_id, last.value) if chain.done else self._load(chain)
         return Standing(run, last.at_ms, last.offset + 1, self._data.marks[chain.partition].position)
 
     async def unfinished(self, workflow_id: str, *, limit: int) -> int:

@@ -13,7 +13,7 @@ from projections.board import Board
 from projections.collector import collector_paused
 from projections.compare import Comparison
 from projections.database import POISON, READ_TIMEOUT_S, Database
-from projections.fold import refold
+from projections.fold import ending, refold
 from projections.lists import counts_query, list_query, list_then_query, seq_bounds
 from projections.past import moved_since, page_then
 from projections.postgres_board import PostgresBoard
@@ -177,7 +177,7 @@ class PostgresStore:
             if row is None:
                 return None
             done, state, version, value, *stands = row
-            run = refold(run_id, [value]) if done else (await _load(connection, [(run_id, state, version)]))[0]
+            run = ending(run_id, value) if done else (await _load(connection, [(run_id, state, version)]))[0]
         return Standing(run, *stands)
 
     async def unfinished(self, workflow_id: str, *, limit: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from projections.collector import collector_paused
-from projections.fold import refold
+from projections.fold import ending, refold
 from projections.lists import counts_query, list_query, list_then_query, seq_bounds
 from projections.past import moved_since, page_then
 from projections.rows import (
@@ -221,7 +221,7 @@ class SqliteTables:
             if not rows:
                 return None
             done, state, version, value, *stands = rows[0]
-            return Standing(refold(run_id, [value]) if done else self._load(run_id, state, version), *stands)
+            return Standing(ending(run_id, value) if done else self._load(run_id, state, version), *stands)
 
     def unfinished(self, workflow_id: str, limit: int) -> int:
         return min(int(self._rows("unfinished_of", workflow_id, limit)[0][0]), limit)

@@ -82,7 +82,7 @@ class HistoryDamaged(WorkflowError):
 
 
 class RunUnknown(WorkflowError):
-    """There is no run {run_id!r}."""
+    """There is no run {run_id!r}.{behind}"""
 
 
 class KeyRefused(WorkflowError):

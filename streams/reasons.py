@@ -67,6 +67,16 @@ class CommandWaits:
 
 
 @dataclass(frozen=True, slots=True)
+class DefinitionWaits:
+    """The start names a version of its workflow that is not defined, and its worker waits for it; `detail` names it."""
+
+    code: ClassVar[Literal["definition_waits"]] = "definition_waits"
+    since: str
+    before: int | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepRunning:
     """An attempt is with its worker, which carries it out, or will when one of its WORKFLOW_EFFECTS_MAX places is free.
     `until`: its timeout, counted from when it was decided; `error`: of the attempt before."""
@@ -141,7 +151,17 @@ class TablesBehind(_Due):
 
 
 Reason: TypeAlias = (
-    Finished | SetAside | CommandWaits | StepRunning | Delay | Retry | Deciding | Overdue | NoWorker | TablesBehind
+    Finished
+    | SetAside
+    | CommandWaits
+    | DefinitionWaits
+    | StepRunning
+    | Delay
+    | Retry
+    | Deciding
+    | Overdue
+    | NoWorker
+    | TablesBehind
 )
 
 FIELDS: Final = "status step attempt max_attempts since until error next_event before detail".split()
@@ -178,9 +198,11 @@ def _said(reason: Reason, around: Around, now: float) -> str:
         case SetAside():
             return f"set aside since {reason.since}: {reason.detail}"
         case CommandWaits():
-            before = f", with {_count(reason.before, 'command')} before it" if reason.before else ""
             worker = f"the worker of partition {around.partition}"
-            return f"the start has waited since {reason.since} to be taken by {worker}{before}"
+            return f"the start has waited since {reason.since} to be taken by {worker}{_before(reason.before)}"
+        case DefinitionWaits():
+            waits = f"the start has waited since {reason.since} for {reason.detail}, which is not defined"
+            return f"{waits}{_before(reason.before)}; its worker ends it as FAILED after WORKFLOW_DEFINITION_WAIT_S"
         case StepRunning():
             attempt = f"attempt {reason.attempt} of {reason.max_attempts} of step {reason.step}"
             timeout = f"its timeout {'was' if time_s(reason.until) < now else 'is'} at {reason.until}"
@@ -222,6 +244,10 @@ def _of_worker(around: Around) -> list[str]:
             return ["the workers are sharing out their partitions anew"]
         case "unknown":
             return [f"which worker owns partition {around.partition} is not known: {around.worker.detail}"]
+
+
+def _before(commands: int | None) -> str:
+    return f", with {_count(commands, 'command')} before it" if commands else ""
 
 
 def _because(error: Any) -> str:

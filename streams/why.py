@@ -14,6 +14,7 @@ from streams.reasons import (
     Around,
     CommandWaits,
     Deciding,
+    DefinitionWaits,
     Delay,
     Finished,
     NoWorker,
@@ -48,13 +49,15 @@ def why(run: Run, at: str, around: Around, timing: Timing) -> Reason:
         return SetAside(at, f"it cannot be decided: {type(error).__name__} {error}")
 
 
-def why_waiting(offset: int, at: str, around: Around) -> Reason:
-    """Why a start is no run yet: its command came at `at` and stands at `offset` of `workflow.trigger`."""
+def why_waiting(offset: int, at: str, around: Around, missing: str | None = None) -> Reason:
+    """Why a start is no run yet: its command came at `at` and stands at `offset` of `workflow.trigger`. `missing`: the
+    version that it names, where that is not defined."""
     if around.settled is not None and offset < around.settled:
         return TablesBehind(None, "RunRequested", at)
     if around.worker.state == "none":
         return (TablesBehind if around.behind else NoWorker)(None, "RunRequested", at)
-    return CommandWaits(at, None if around.settled is None else offset - around.settled)
+    before = None if around.settled is None else offset - around.settled
+    return CommandWaits(at, before) if missing is None else DefinitionWaits(at, before, missing)
 
 
 def _unfinished(run: Run, at: str, around: Around, timing: Timing) -> Reason:

@@ -248,7 +248,7 @@ async def _known(api: Api, run_id: str) -> StoredRun:
     """The run, or the command that is to become one. Raises RunUnknown."""
     stored = await api.deps.store.run(run_id)
     if stored is None:
-        raise RunUnknown(run_id=run_id)
+        raise RunUnknown(run_id=run_id, behind="")
     return stored
 
 

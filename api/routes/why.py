@@ -47,7 +47,7 @@ async def get_why(api: Shared, run_id: RunId, min_position: MinPosition = None, 
             standing.offset,
         )
     if waiting is None:
-        raise RunUnknown(run_id=run_id)
+        raise RunUnknown(run_id=run_id, behind=await _behind(api, run_id))
     return _answer(run_id, await _of_command(api, waiting), waiting.place, waiting.offset)
 
 
@@ -72,8 +72,25 @@ async def _of_command(api: Api, waiting: StoredRun) -> dict[str, Any]:
     _, partition = waiting.place
     at = (await api.deps.store.positions()).get(("e", partition), 0)
     around = _around(api.deps.owners, partition, at)
-    reason = why_waiting(waiting.offset - 1, waiting.view["created_at"], around)
+    workflow_id, version = waiting.view["workflow_id"], waiting.view["version"]
+    defined = version is None or api.deps.catalog.get(workflow_id, version) is not None
+    missing = None if defined else f"version {version} of workflow {workflow_id!r}"
+    reason = why_waiting(waiting.offset - 1, waiting.view["created_at"], around, missing)
     return told(reason, around, await api.deps.store.now_s())
+
+
+async def _behind(api: Api, run_id: str) -> str:
+    """What is to be said of tables that do not have a run and lack records among which it may be."""
+    partition = home(run_id, _partitions(api))
+    at, owners = await api.deps.store.positions(), api.deps.owners
+    ends = (("e", owners.end(partition)), ("t", owners.settled(partition)))
+    lacking = sum(max(0, (end or 0) - at.get((topic, partition), 0)) for topic, end in ends)
+    if not lacking:
+        return ""
+    return (
+        f" The tables lack {lacking} record{'' if lacking == 1 else 's'} of partition {partition}, where it would be: it may "
+        "be among them, and is shown once the projector has caught up."
+    )
 
 
 def _around(owners: Owners, partition: int, position: int) -> Around:

@@ -8,7 +8,9 @@ from typing import Any, get_args
 import httpx
 import pytest
 
+from api.ports import Outgoing
 from api.why_body import WhyBody
+from schemas.commands import TriggerRun, encode
 from schemas.errors import StoreAway
 from schemas.events import time_text
 from schemas.identity import home
@@ -119,6 +121,37 @@ async def test_an_accepted_start(world: World, client: httpx.AsyncClient) -> Non
     assert (body["code"], body["next_event"]) == ("no_worker", "RunRequested")
     world.owners.commands = 1
     assert (await why(client, started["run_id"]))["code"] == "tables_behind"
+
+
+async def test_a_start_whose_version_is_not_defined(world: World, client: httpx.AsyncClient) -> None:
+    """Another process may have defined it a moment ago, or nobody ever does."""
+    run_id = "r1"
+    command = TriggerRun(run_id, run_id, "greet", 9, {}, time_text(BASE_S))
+    await world.show_pending(Outgoing(run_id, encode(command)))
+    body = await why(client, run_id)
+    assert (body["code"], body["detail"]) == ("definition_waits", "version 9 of workflow 'greet'")
+
+
+async def test_a_run_that_tables_do_not_have_and_may_lack(world: World, client: httpx.AsyncClient) -> None:
+    """Nobody can say that there is none while they are behind."""
+    path = "/api/v1/runs/r1/why"
+    world.owners.events = (await world.store.positions()).get(("e", R1), 0)
+    assert problem(await client.get(path), 404, "run_unknown")["detail"] == "There is no run 'r1'."
+    world.owners.events, world.owners.commands = world.owners.events + 2, 1
+    assert f"lack 3 records of partition {R1}" in problem(await client.get(path), 404, "run_unknown")["detail"]
+
+
+async def test_an_api_whose_clock_is_wrong(world: World, client: httpx.AsyncClient) -> None:
+    """Calls nothing overdue, and knows what has passed, by the clock of the store."""
+    await delayed(world)
+    world.store.clock = lambda: BASE_S + 5
+    world.now_s = BASE_S + 3600
+    assert (await why(client))["code"] == "delay"
+    world.now_s = BASE_S - 3600
+    answer = await client.get("/api/v1/runs", params={"as_of": time_text(BASE_S + 5)})
+    assert (answer.status_code, len(answer.json()["items"])) == (200, 1)
+    late = await client.get("/api/v1/runs", params={"as_of": time_text(BASE_S + 60)})
+    assert pointers(problem(late, 400, "parameter_invalid")) == ["query/as_of"]
 
 
 async def test_a_start_that_becomes_a_run_between_two_looks(

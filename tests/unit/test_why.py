@@ -188,7 +188,7 @@ def test_what_follows_by_itself(run: Run, event: str, step: str | None) -> None:
 
 def ended(status: str, error: Any = None) -> Run:
     data = {"status": status, "workflow_id": "w", "version": 1, "results": {}, "error": error, "steps": []}
-    return given(("RunCompleted", {**data, "created_at": AT, "started_at": None}))
+    return given(requested(), ("RunCompleted", {**data, "created_at": AT, "started_at": None}))
 
 
 @pytest.mark.parametrize("around", [OWNED, NONE, UNKNOWN])
@@ -266,6 +266,19 @@ def test_what_is_said_of_a_command() -> None:
     assert waiting(9, NONE)["reason"] == (
         f"waiting for a worker: none owns partition 3; the next one writes RunRequested, nothing has happened since {AT}"
     )
+
+
+def test_a_start_whose_version_is_not_defined() -> None:
+    """Is said wherever a worker would wait for it; one that nobody takes waits for a worker first."""
+    version = "version 9 of workflow 'w'"
+    reason = why_waiting(9, AT, OWNED, version)
+    answer = told(reason, OWNED, NOW)
+    assert (answer["code"], answer["before"], answer["detail"]) == ("definition_waits", 4, version)
+    assert answer["reason"] == (
+        f"the start has waited since {AT} for {version}, which is not defined, with 4 commands before it; "
+        "its worker ends it as FAILED after WORKFLOW_DEFINITION_WAIT_S"
+    )
+    assert told(why_waiting(9, AT, NONE, version), NONE, NOW)["code"] == "no_worker"
 
 
 def test_every_reason_has_the_same_fields() -> None:
