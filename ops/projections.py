@@ -108,7 +108,7 @@ def _summary(report: Report) -> str:
         f"Rebuilt from {report['events']} events in {report['seconds']:.1f} s (folded at {rate:.0f}/s); the old tables {found}.\n"
         f"Runs: {report['equal']} equal, {report['differing']} differing, {report['missing']} missing from the old tables, "
         f"{report['extra']} that the log does not have.\n"
-        "The old tables stay until `workflow projections drop-old` or the next rebuild."
+        "The old tables stay until `workflow projections drop-old` or the end of the next rebuild."
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from projections.rows import CHAIN, REFUSES, SHOWN
+from projections.rows import CHAIN, REFUSES, SHOWN, Shown
 from schemas.identity import digest
 from schemas.run import EVOLVE_VERSION
 from schemas.store import HistoryRow, Mark
@@ -52,21 +52,38 @@ def mark_differences(partition: int, stored: Mark, folded: Mark) -> Iterator[Dif
             yield difference(f"partition {partition}", column, ours, theirs)
 
 
-def row_differences(run_id: str, stored: StoredRow | None, folded: StoredRow | None) -> Iterator[Difference]:
-    """Column by column. States of another version of the fold, and what the store has refused, cannot be compared."""
+def row_differences(
+    run_id: str, stored: StoredRow | None, folded: StoredRow | None, before: Container[Shown] = ()
+) -> Iterator[Difference]:
+    """Column by column. States of an older fold cannot be compared. Where the store has refused the columns, they stand still:
+    they must be among those that the run had `before`, or `folded` must have been refused, too."""
     if stored is None or folded is None:
         if stored is not folded:
             yield difference(run_id, "row", stored and "a row", folded and "a row")
         return
-    refused = (stored.chain.set_aside or "").startswith(REFUSES)
+    refused = is_refused(stored) and (stored.shown in before or is_refused(folded))
     for column, ours, theirs in zip(CHAIN, stored.chain, folded.chain, strict=True):
-        foreign = column.startswith("state") and stored.chain.state_version != EVOLVE_VERSION
+        foreign = column.startswith("state") and 0 < stored.chain.state_version < EVOLVE_VERSION
         if ours != theirs and not foreign and not (refused and column == "set_aside"):
             yield difference(run_id, column, ours, theirs)
     if not refused:
         for column, ours, theirs in zip(SHOWN, stored.shown, folded.shown, strict=True):
             if ours != theirs:
                 yield difference(run_id, column, ours, theirs)
+
+
+def is_refused(row: StoredRow) -> bool:
+    """Whether the store would not take the columns of this run."""
+    return (row.chain.set_aside or "").startswith(REFUSES)
+
+
+async def stray_differences(audit: Audit, beside: Audit | None = None) -> list[Difference]:
+    """The first runs that have a history and no row, nor one in the tables that are beside these."""
+    stray = await audit.stray_history()
+    if beside is not None and stray:
+        there = await beside.runs(stray)
+        stray = [run_id for run_id in stray if run_id not in there]
+    return [difference(run_id, "history", "events, but no row", "a row where there are events") for run_id in stray]
 
 
 class Trace(NamedTuple):
@@ -132,6 +149,9 @@ async def compare_sets(old: Audit, new: Audit) -> Comparison:
             count[kind] += 1
             if len(found) < DIFFERENCES_MAX:
                 found += differences
+    stray = await stray_differences(old, new)
+    found += stray
+    count["extra"] += len(stray)
     first = tuple(found[:DIFFERENCES_MAX])
     return Comparison(count["equal"], count["differing"], count["missing"], count["extra"], first)
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from projections.compare import DIFFERENCES_MAX, Comparison, Difference, emptied, run_differences, whole_differences
+from projections.compare import (
+    DIFFERENCES_MAX,
+    Comparison,
+    Difference,
+    emptied,
+    run_differences,
+    stray_differences,
+    whole_differences,
+)
 from projections.postgres_admin import AUDIT_TIMEOUT_S, SWAP_TIMEOUT_S, SchemaAudit
 from projections.rows import CHAIN, REFUSES, SHOWN
 from projections.sql import queries
@@ -46,7 +54,9 @@ async def _compare(both: Connection, old: str, new: str) -> Comparison:
         rows = await both.fetch(_sql("first_differences", old, new), *args, DIFFERENCES_MAX)
         for _, differences in await run_differences([row[0] for row in rows], ours, theirs):
             found += differences
-    return Comparison(equal, differing, missing, extra, tuple(found[:DIFFERENCES_MAX]))
+    stray = await stray_differences(ours, theirs)
+    found += stray
+    return Comparison(equal, differing, missing, extra + len(stray), tuple(found[:DIFFERENCES_MAX]))
 
 
 def _whole(stored: dict[int, Mark], folded: dict[int, Mark]) -> list[Difference]:

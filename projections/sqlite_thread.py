@@ -97,14 +97,12 @@ class SqliteThread:
                 self._point(name)
 
     def clear(self, spare: str = "") -> None:
-        """Remove every set that does not serve, but for names that begin with `spare`."""
+        """Remove every set that neither serves nor did until the last swap, but for names that begin with `spare`."""
         with self._locked():
-            current = self.name()
+            kept = [self.name(), *self._old(), *([f"tables-{spare}"] if spare else [])]
             for file in self.folder.glob("tables-*"):
-                spared = spare and file.name.startswith(f"tables-{spare}")
-                if not (spared or file.name.startswith(current)):
+                if not file.name.startswith(tuple(kept)):
                     file.unlink()
-            (self.folder / OLD).unlink(missing_ok=True)
 
     def discard(self, name: str) -> None:
         """Remove a set, unless it serves."""
@@ -127,13 +125,18 @@ class SqliteThread:
 
     def drop_old(self) -> bool:
         """Remove the set that the last swap replaced; False where there is none."""
+        names = self._old()
+        for name in names:
+            self.remove(name)
+            (self.folder / OLD).unlink(missing_ok=True)
+        return bool(names)
+
+    def _old(self) -> list[str]:
+        """The file that served until the last swap, if it is still there."""
         try:
-            name = (self.folder / OLD).read_text()
+            return [(self.folder / OLD).read_text()]
         except FileNotFoundError:
-            return False
-        self.remove(name)
-        (self.folder / OLD).unlink(missing_ok=True)
-        return True
+            return []
 
     def give_way(self, name: str) -> None:
         """Let another file serve; the one that did stays, and takes no batch any more. Raises StoreAway where that file is

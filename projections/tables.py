@@ -84,8 +84,8 @@ class Tables(Store, Protocol):
         ...
 
     async def second(self, name: str | None = None, *, spare: str = "") -> Self:
-        """An empty second set of tables, of this name or a fresh one; those of earlier rebuilds, and the set that the last
-        one replaced, are thrown away, but for names that begin with `spare`. Close it when done."""
+        """An empty second set of tables, of this name or a fresh one; those of earlier rebuilds that did not come to their
+        end are thrown away, but for names that begin with `spare`. Close it when done."""
         ...
 
     def opened(self, name: str) -> Self:
@@ -118,7 +118,8 @@ class Tables(Store, Protocol):
         ...
 
     async def swap(self, second: Self, level: Level) -> None:
-        """Let the second set take the place of the first, at once and for every process; the first set stays beside it.
+        """Let the second set take the place of the first, at once and for every process; the first set stays beside it,
+        and the one that stood there goes.
 
         Writers of the first wait from when `level` is called: it brings the second to the same positions, so that no
         reader sees an older state. Then they meet StalePosition and load from it: what they remember is of the first.

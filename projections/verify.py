@@ -14,18 +14,20 @@ from projections.compare import (
     Trace,
     difference,
     history_differences,
+    is_refused,
     mark_differences,
     row_differences,
+    stray_differences,
     trace,
 )
 from projections.feed import SLICE_RECORDS
-from projections.fold import PartitionFold
+from projections.fold import PartitionFold, Retelling
 from projections.intake import BATCH_BYTES_MAX, Intake
 from projections.progress import Progress, Tell
-from projections.rows import columns
+from projections.rows import UNSHOWN, Shown, columns
 from projections.tables import Audit, StoredRow, Tables
 from projections.verify_waiting import waiting_differences
-from schemas.errors import LogMismatch
+from schemas.errors import HistoryDamaged, LogMismatch
 from schemas.ports import TP, Reader, Record
 from schemas.settings import Settings
 from schemas.store import HistoryRow, Mark, RunRow, Tip
@@ -54,8 +56,8 @@ async def verify(settings: Settings, store: Tables, reader: Reader, tell: Tell) 
                 yield found
             events += walk.fold.position
             tell(Progress(events, total, time.monotonic() - began))
-        for run_id in await audit.stray_history():
-            yield difference(run_id, "history", "events, but no row", "a row where there are events")
+        for found in await stray_differences(audit):
+            yield found
 
 
 class Walk:
@@ -80,7 +82,8 @@ class Walk:
     def compare(self, run_id: str, stored: StoredRow | None, history: Sequence[HistoryRow]) -> list[Difference]:
         """What the tables say otherwise of a run. It is forgotten."""
         folded = StoredRow(*columns(self.rows[run_id]))
-        return [*row_differences(run_id, stored, folded), *self.compare_history(run_id, history)]
+        before = _shown(self.tp.partition, run_id, history) if stored is not None and is_refused(stored) else ()
+        return [*row_differences(run_id, stored, folded, before), *self.compare_history(run_id, history)]
 
     def compare_history(self, run_id: str, history: Sequence[HistoryRow]) -> list[Difference]:
         """The same of its events alone."""
@@ -91,6 +94,18 @@ class Walk:
         """The error of a log that lacks a record."""
         reason = f"the record at offset {offset} is missing"
         return LogMismatch(partition=self.tp.partition, topic=self.tp.topic, reason=reason)
+
+
+def _shown(partition: int, run_id: str, history: Sequence[HistoryRow]) -> list[Shown]:
+    """All that a run has ever looked like; nothing at first."""
+    shown, retelling = [UNSHOWN], Retelling(partition, run_id)
+    try:
+        for row in history:
+            retelling.take(row)
+            shown.append(columns(retelling.row())[1])
+    except HistoryDamaged:  # which its history says itself
+        pass
+    return shown
 
 
 def log_difference(partition: int, position: int, mismatch: LogMismatch) -> Difference:

@@ -183,6 +183,8 @@ async def test_a_rebuild_leaves_two_files(store: FilesystemStore) -> None:
     await store.swap(second, nothing_to_do)
     await second.close()
     assert {file.name for file in store.folder.glob("tables-*3")} == {"tables-1.sqlite3", "tables-new.sqlite3"}
+    await (await store.second("newer")).close()
+    assert {file.name for file in store.folder.glob("tables-*3")} == {"tables-1.sqlite3", "tables-new.sqlite3"}
     assert await store.has_old()
     assert await store.drop_old()
     assert not await store.has_old()

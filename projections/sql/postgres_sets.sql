@@ -47,13 +47,14 @@ from old.positions as o where o.topic = n.topic and o.partition = n.partition an
 select to_regnamespace($1) is not null
 
 -- name: sets
-select nspname from pg_namespace where starts_with(nspname, $1 || '_second') or nspname = $1 || '_old'
+select nspname from pg_namespace where starts_with(nspname, $1 || '_second')
 
 -- Few rows of two whole sets come back: any join will do, and the tables were never analysed.
 -- name: join_as_you_like
 set local enable_seqscan = on; set local enable_hashjoin = on; set local enable_mergejoin = on; set local work_mem = '64MB'
 
 -- Two sets side by side, for the queries that follow: $1 the partitions, $2 the version of the fold, $3 how a refusal begins.
+-- What was refused in both stands still in both, at one time or another.
 -- name: differing
 with old_history as (
     select run_id, count(*) as events, bit_xor(hash_record_extended(row(seq, type, log_offset, at_ms, value), 0)) as facts
@@ -65,12 +66,12 @@ with old_history as (
     select runs.*, starts_with(coalesce(set_aside, ''), $3) as refused, events, facts
     from old.runs left join old_history using (run_id) where partition = any($1::int[])
 ), n as (
-    select runs.*, events, facts
+    select runs.*, starts_with(coalesce(set_aside, ''), $3) as refused, events, facts
     from new.runs left join new_history using (run_id) where partition = any($1::int[])
 ), side_by_side as (
     select coalesce(o.run_id, n.run_id) as run_id, o.run_id is null as missing, n.run_id is null as extra,
         {chain} and o.events is not distinct from n.events and o.facts is not distinct from n.facts
-        and (o.state_version is distinct from $2 or {state}) and (o.refused or {shown}) as same
+        and (o.state_version between 1 and $2 - 1 or {state}) and (o.refused and n.refused or {shown}) as same
     from o full join n on o.run_id = n.run_id
 )
 

@@ -17,6 +17,7 @@ from projections.postgres import PostgresStore
 from projections.progress import Progress
 from projections.projector import Projector
 from projections.rebuild import RebuildCancelled, cancel, outcome, rebuild, request, work
+from projections.rows import REFUSES
 from projections.tables import Level, Tables
 from schemas.errors import BrokerAway, LogMismatch
 from schemas.ports import TP
@@ -31,6 +32,10 @@ DELETE = "delete from history where run_id = '{run}' and seq = 1"
 INVENT = """
 insert into runs (run_id, partition, first_offset, last_offset, seq, digest, done, state_version)
 values ('invented', 0, 1, 1, 1, 'x', true, 1)
+"""
+STRAY = """
+insert into history (run_id, seq, type, log_offset, at_ms, value)
+select 'stray', 1, type, log_offset, at_ms, value from history limit 1
 """
 Damage = Callable[[str], Coroutine[None, None, None]]
 
@@ -102,9 +107,28 @@ async def test_damage_is_told_and_mended(made: tuple[Tables, Damage]) -> None:
     await damage(CHANGE.format(run=first))
     await damage(DELETE.format(run=second))
     await damage(INVENT)
+    await damage(STRAY)
     rebuilt = await rebuild(settings, store, topics, ignore)
     told = {(found.run, found.column) for found in rebuilt.differences}
-    assert {(first, "payload"), (second, "history 1"), ("invented", "row")} <= told
+    assert {(first, "payload"), (second, "history 1"), ("invented", "row"), ("stray", "history")} <= told
+    compared = rebuilt.compared
+    assert (compared.differing, compared.missing, compared.extra) == (2, 0, 2)
+    assert await everything(store) == before
+
+
+async def test_the_mark_of_a_refusal_hides_nothing(made: tuple[Tables, Damage]) -> None:
+    """Columns are left out of the comparison where both sets have refused them, and nowhere else."""
+    store, damage = made
+    log = random_log(22, partitions=1, runs=20)
+    settings, topics = topics_of(log)
+    await feed(store, log)
+    before = await everything(store)
+    victim = min(before["rows"])
+    await damage(CHANGE.format(run=victim))
+    await damage(f"update runs set set_aside = '{REFUSES}: no' where run_id = '{victim}'")  # noqa: S608 - of this test
+    rebuilt = await rebuild(settings, store, topics, ignore)
+    assert {"payload", "set_aside"} <= {found.column for found in rebuilt.differences}
+    assert rebuilt.compared.differing == 1
     assert await everything(store) == before
 
 

@@ -32,7 +32,12 @@ CHANGES_OF_WAITING = [
     ("update pending set created_at = 'x' where run_id = '{run}'", "waiting command, created_at"),
     ("update pending set log_offset = log_offset + 1 where run_id = '{run}'", "waiting command, offset"),
 ]
-REFUSE = "update runs set set_aside = '{reason}', payload = '{{}}' where run_id = '{run}'"
+REFUSE = "update runs set set_aside = '{reason}' where run_id = '{run}'"
+OVERWRITE = "update runs set payload = '{{}}' where run_id = '{run}'"
+NEVER_SHOWN = """
+update runs set workflow_id = '', version = null, status = 'PENDING', payload = 'null', results = '{{}}', error = null,
+    steps = '[]', created_at = '', created_us = 0, started_at = null, finished_at = null where run_id = '{run}'
+"""
 INVENT = """
 insert into runs (run_id, partition, first_offset, last_offset, seq, digest, done, state_version)
 values ('invented', 0, 1, 1, 1, 'x', true, 1)
@@ -49,6 +54,7 @@ CHANGES = [
     ("update runs set first_offset = 0 where run_id = {run}", "first_offset"),
     ("update runs set done = 1 - done where run_id = {run}", "done"),
     ("update runs set state = x'00' where run_id = {run}", "state"),
+    ("update runs set state_version = 99 where run_id = {run}", "state_version"),
     ("update runs set set_aside = 'because' where run_id = {run}", "set_aside"),
     ("update history set value = x'00' where run_id = {run} and seq = 2", "history 2"),
     ("update history set at_ms = 1 where run_id = {run} and seq = 1", "history 1"),
@@ -175,8 +181,22 @@ async def test_what_the_store_has_refused_is_no_difference(store: FilesystemStor
     victim = next(record.key.decode() for record in log.records[0] if record.key and record.key.startswith(b"r-"))
     damage(store, REFUSE.format(run=victim, reason=f"{REFUSES}: no"))
     assert await differences(store, log) == []
+    damage(store, NEVER_SHOWN.format(run=victim))
+    assert await differences(store, log) == []
     damage(store, RENUMBER.format(run=victim))
     assert [(each.run, each.column) for each in await differences(store, log)] == [(victim, "seq")]
+
+
+async def test_what_a_run_never_looked_like_is_a_difference_refused_or_not(store: FilesystemStore) -> None:
+    """The mark of a refusal hides nothing that somebody has written over."""
+    log = await filled(store, 42)
+    victim = next(record.key.decode() for record in log.records[0] if record.key and record.key.startswith(b"r-"))
+    damage(store, REFUSE.format(run=victim, reason=f"{REFUSES}: no"))
+    damage(store, OVERWRITE.format(run=victim))
+    assert [(each.run, each.column) for each in await differences(store, log)] == [
+        (victim, "set_aside"),
+        (victim, "payload"),
+    ]
 
 
 async def test_a_difference_reads_as_a_sentence(store: FilesystemStore) -> None:
