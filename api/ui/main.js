@@ -19,6 +19,7 @@ const PAGES = [
 ];
 const SECTIONS = { r: "runs", w: "workflows", p: "projections" };
 const CHORD_MS = 1_000;
+const MAY_COME = new Set(["run_unknown", "definition_unknown"]); // accepted a moment ago, and not in the tables yet
 
 const main = document.getElementById("page");
 const freshness = document.getElementById("freshness");
@@ -34,6 +35,7 @@ function mount() {
     return;
   }
   following.stop();
+  document.querySelector("dialog")?.close();
   const focus = document.activeElement?.id;
   const id = decodeURIComponent(pattern.exec(path)[1] ?? "");
   const again = () => following.again();
@@ -76,7 +78,7 @@ function failed(error, shown) {
   if (!known) console.error(error);
   if (!known || !error.passes) tell(error, true);
   else freshness.textContent = shown ? `Data as of ${clock(shown)}, reconnecting` : `No answer yet (${error.message}), trying again`;
-  return !known || error.passes;
+  return !known || error.passes || MAY_COME.has(error.code);
 }
 
 let passing = true; // what was told goes with the next answer

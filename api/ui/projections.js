@@ -16,6 +16,7 @@ export function projectionsPage(page) {
   const ready = h("div");
   const list = h("div");
   const shown = new Map(); // name → its panel
+  const own = quarantineList("runs", page.query); // of tables that this process has for itself
 
   async function look(signal) {
     const report = await ask("ready", {}, { signal, also: 503 });
@@ -23,6 +24,8 @@ export function projectionsPage(page) {
     const items = await projections(signal);
     if (items === null) {
       section(list, report.lag ?? [], ofMemory);
+      if (!own.element.isConnected) list.after(own.element);
+      await own.look(true, signal);
       return PAUSE_MS;
     }
     for (const { name } of items) if (!shown.has(name)) add(name);

@@ -17,7 +17,7 @@ export function runPage({ id, query, again, tell }) {
   const events = eventList(path, again);
   const top = h("div");
   const why = h("div", { "aria-live": "polite" });
-  const then = timeSlider(path, query.get("at"), tell, (run) => section(body, run, details));
+  const then = timeSlider(path, query.get("at"), tell, (run, past) => section(body, { run, past }, details));
   const body = h("div");
 
   async function look(signal) {
@@ -54,10 +54,12 @@ function header(run) {
     ]));
 }
 
-// A slider over the run's events. It shows the run as it was after one, or as it is now.
+// A slider over the run's events. It shows the run as it was after one, or as it is now. `first`: the number of an event, or
+// a time, which is that of the last event before it.
 function timeSlider(path, first, tell, show) {
   let run = null;
   let at = /^\d+$/.test(first ?? "") ? Number(first) : null; // null: now
+  let time = at === null ? first : null; // until the answer says after which event that was
   let asking = false;
   const slider = h("input", { id: "at", type: "range", min: "0", max: "0", step: "1", oninput: () => move(Number(slider.value)) });
   const said = h("output", { for: "at" });
@@ -65,6 +67,7 @@ function timeSlider(path, first, tell, show) {
 
   function move(to) {
     at = to;
+    time = null;
     say();
     refresh();
   }
@@ -75,6 +78,7 @@ function timeSlider(path, first, tell, show) {
     slider.max = run?.seq ?? 0;
     slider.value = at ?? run?.seq ?? 0;
     said.textContent = past ? `as it was after event ${at} of ${run.seq}` : `as it is now, after ${count(run?.seq ?? 0, "event")}`;
+    if (time !== null) return;
     const link = `${location.hash.split("?")[0]}${past ? `?at=${at}` : ""}`;
     if (link !== location.hash) history.replaceState(null, "", link);
   }
@@ -82,20 +86,25 @@ function timeSlider(path, first, tell, show) {
   // One question at a time; what was asked for last is shown last.
   async function refresh() {
     if (asking) return;
-    if (at === null) {
-      show(run);
+    const wanted = time ?? at;
+    if (wanted === null) {
+      show(run, false);
       return;
     }
     asking = true;
-    const wanted = at;
-    try {
-      const past = await ask(path, { at: wanted });
-      if (at === wanted) show(past);
-    } catch (error) {
-      tell(error);
-    }
+    const past = await ask(path, { at: wanted }).catch(tell);
     asking = false;
-    if (at !== wanted) refresh();
+    if (wanted !== (time ?? at)) {
+      refresh();
+      return;
+    }
+    if (time !== null) {
+      at = past?.seq ?? null;
+      time = null;
+      say();
+    }
+    if (past) show(past, true);
+    else if (at === null) refresh();
   }
 
   const element = h("p", { class: "slider" }, h("label", { for: "at" }, "Event"), slider, back, said);
@@ -111,12 +120,12 @@ function timeSlider(path, first, tell, show) {
   };
 }
 
-function details(run) {
+function details({ run, past }) {
   const from = new Date(run.created_at).getTime();
   const ends = run.steps.flatMap((step) => [step.started_at, step.finished_at, step.due_at]).filter(Boolean);
   const last = Math.max(from + 1, ...[run.finished_at, ...ends].filter(Boolean).map((text) => new Date(text).getTime()));
   const to = run.finished_at ? last : last + (last - from) / 4; // room for what goes on
-  const steps = h("tbody", {}, run.steps.map((step) => stepRow(step, from, to)));
+  const steps = h("tbody", {}, run.steps.map((step) => stepRow(step, from, to, past)));
   const parts = [["Error", run.error], ["Results", run.results], ["Payload", run.payload]];
   return h("div", { id: "then" },
     h("p", {}, state(run.status)),
@@ -124,7 +133,7 @@ function details(run) {
     parts.filter(([, value]) => value !== null).map(([name, value]) => h("details", { open: true }, h("summary", {}, name), json(value))));
 }
 
-function stepRow(step, from, to) {
+function stepRow(step, from, to, past) {
   const started = step.started_at && new Date(step.started_at).getTime();
   const ended = new Date(step.finished_at ?? step.due_at ?? to).getTime();
   const bar = h("div", { class: "bar" });
@@ -133,7 +142,7 @@ function stepRow(step, from, to) {
     bar.style.width = `${(100 * Math.max(0, ended - started)) / (to - from)}%`;
   }
   return row(h("th", { scope: "row" }, step.name), step.type, state(step.status), String(step.attempts), time(step.started_at),
-    duration(step.started_at, step.finished_at), h("td", { class: "bars" }, started && bar), time(step.due_at));
+    past && !step.finished_at ? "–" : duration(step.started_at, step.finished_at), h("td", { class: "bars" }, started && bar), time(step.due_at));
 }
 
 function proof(path, id, tell) {

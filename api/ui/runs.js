@@ -10,7 +10,8 @@ const COLUMNS = ["Status", "Workflow", "Run", "Created", "Duration", "Error"];
 const COUNTING_SHARE = 20; // counting looks at every run, so it takes a small part of the time
 const FILTERS = ["status", "workflow_id", "as_of"];
 
-export const runLink = (id) => h("a", { href: `#/runs/${encodeURIComponent(id)}`, class: "id" }, id);
+// To the run as it is, or as it was at a time.
+export const runLink = (id, at) => h("a", { href: `#/runs/${encodeURIComponent(id)}${at ? `?${new URLSearchParams({ at })}` : ""}`, class: "id" }, id);
 
 function link(query, change) {
   const next = new URLSearchParams(query);
@@ -50,7 +51,7 @@ export function runsPage({ query }) {
     const { items, next_cursor: following } = await ask("api/v1/runs", asked, { signal });
     const shown = items.map((run) => (seen.get(run.run_id)?.seq > run.seq ? seen.get(run.run_id) : run));
     for (const run of shown) seen.set(run.run_id, run);
-    fill(body, shown, (run) => run.run_id, runRow);
+    fill(body, shown, (run) => run.run_id, (run) => runRow(run, wanted.as_of));
     section(rest, { empty: items.length === 0, following }, () => after(query, items.length === 0, following));
     await Promise.all([counts(signal), names(signal)]);
     return wanted.as_of ? null : PAUSE_MS;
@@ -81,12 +82,13 @@ function chip(query, chosen, name, number) {
   return h("a", fields, name ? state(name) : "All", " ", h("b", {}, number.toLocaleString("en")));
 }
 
-function runRow(run) {
+// At a time of the past, what had not ended then had lasted until then.
+function runRow(run, asOf) {
   const error = run.set_aside ? `set aside: ${run.set_aside}` : (run.error?.message ?? "");
   const version = run.version === null ? "" : `@${run.version}`;
   return row(state(run.status),
     run.workflow_id && [h("a", { href: `#/workflows/${encodeURIComponent(run.workflow_id)}` }, run.workflow_id), version],
-    h("th", { scope: "row" }, runLink(run.run_id)), time(run.created_at), duration(run.created_at, run.finished_at),
+    h("th", { scope: "row" }, runLink(run.run_id, asOf)), time(run.created_at), duration(run.created_at, run.finished_at ?? asOf),
     h("span", { class: "error" }, String(error).split("\n")[0]));
 }
 

@@ -11,7 +11,8 @@ from projections import rebuild
 from projections.board import Claim, Part, Rebuild
 from projections.compare import Comparison, Difference
 from projections.lag import Lag
-from tests.api.world import World, make_world
+from schemas.identity import home
+from tests.api.world import PARTITIONS, World, make_world
 from tests.ui.browser import NEEDS_CHROMIUM, Screen, screen, served
 
 pytestmark = NEEDS_CHROMIUM
@@ -105,7 +106,13 @@ async def test_runs_in_quarantine(world: World, shown: Screen) -> None:
 
 
 async def test_a_process_whose_tables_are_its_own() -> None:
-    """There is nothing to rebuild, and it says so."""
-    async with served(make_world(storage_backend="memory").app) as address, screen(address) as shown:
+    """There is nothing to rebuild, and it says so; runs that are set aside are listed all the same."""
+    world = make_world(storage_backend="memory")
+    story = world.story("odd")
+    epoch = world.log.epochs[home("odd", PARTITIONS)]
+    await world.tell(story, [story.requested(epoch), story.event(epoch, "StepDreamt", {})])
+    async with served(world.app) as address, screen(address) as shown:
         await shown.open("projections")
         await shown.shows("STORAGE_BACKEND=memory", "This process: ready")
+        rows = await shown.rows("Runs in quarantine")
+        assert (rows[0][0], "StepDreamt" in rows[0][3]) == ("odd", True)

@@ -88,6 +88,34 @@ async def test_a_run_through_time(shown: Screen) -> None:
     assert shown.page.url.endswith("#/runs/good")
 
 
+async def test_a_run_at_a_time(shown: Screen) -> None:
+    """A link from the list as it was leads to the run as it was: what had not ended then had lasted until then."""
+    good = (await shown.page.request.get(f"{shown.address}/api/v1/runs/good/events")).json
+    events = (await good())["items"]
+    at = events[2]["logged_at"]
+    await shown.open(f"runs?as_of={at}")
+    row = shown.page.locator("tbody tr", has_text="good")
+    await expect(row).to_contain_text("RUNNING")
+    before = await row.inner_text()
+    await shown.page.wait_for_timeout(1_500)
+    assert await row.inner_text() == before
+    await row.get_by_role("link", name="good").click()
+    await shown.shows("as it was after event 3 of 6")
+    await expect(shown.page.locator("#then")).to_contain_text("RUNNING")
+    assert shown.page.url.endswith("#/runs/good?at=3")
+    await shown.open("runs/good?at=2001-01-01T00:00:00Z")
+    await shown.shows("had no such state", "as it is now")
+
+
+async def test_a_run_that_comes_later(world: World, shown: Screen) -> None:
+    """One that the tables do not have yet is shown when they do."""
+    await shown.open("runs/late")
+    await shown.shows("There is no run 'late'.")
+    await world.tell(world.story("late"))
+    await expect(shown.page.locator("#then")).to_contain_text("SUCCESS")
+    await expect(shown.page.locator("#notice")).to_be_hidden()
+
+
 async def test_events_of_a_run(shown: Screen) -> None:
     """Newest first, each with its one useful detail; a row opens to the event as it stands in the log, and stays open."""
     await shown.open("runs/bad")

@@ -106,6 +106,10 @@ async def test_keys_of_the_keyboard(shown: Screen) -> None:
     await shown.page.locator("h1").click()
     await keyboard.press("?")
     await expect(shown.page.get_by_role("dialog")).to_contain_text("this help")
+    await shown.open("workflows")
+    await expect(shown.page.get_by_role("dialog")).to_have_count(0)
+    await keyboard.press("?")
+    await expect(shown.page.get_by_role("dialog")).to_contain_text("this help")
     await keyboard.press("Escape")
     await expect(shown.page.get_by_role("dialog")).to_have_count(0)
 
