@@ -44,7 +44,7 @@ class WhyBody(Body):
     max_attempts: int | None = Field(description="number of the last attempt that the step may have")
     since: str | None = Field(description="from when on it is so: RFC 3339")
     until: str | None = Field(description="when the delay or the wait ends, or the attempt has its timeout: RFC 3339")
-    error: dict[str, Any] | None = Field(description="of the run, or of the attempt before")
+    error: dict[str, Any] | None = Field(description="of the run, or of the last attempt that failed")
     next_event: str | None = Field(description="type of the event that is due", examples=["StepSucceeded"])
     before: int | None = Field(description="commands of its partition that come before its start")
     detail: str | None = Field(description="why it is set aside; the version that is not defined")

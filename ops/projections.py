@@ -39,6 +39,7 @@ SAY_S: Final = 2.0
 DRAW_S: Final = 0.2
 BAR_CHARS: Final = 24
 STOP_S: Final = 10.0
+INTERRUPTED: Final = "The rebuild stays open: a projector, or the next `workflow rebuild`, goes on with it; `workflow projections cancel` ends it."
 
 Report = dict[str, Any]
 
@@ -66,7 +67,11 @@ def rebuild(home: Path | None, projection: str, parallel: int | None, join: str 
     os.nice(nice)
     if join is not None:
         return run_on_tables(home, lambda settings, store, reader: _join(settings, store, reader, join))
-    report = run_on_tables(home, lambda settings, store, reader: _rebuild(settings, store, reader, parallel))
+    try:
+        report = run_on_tables(home, lambda settings, store, reader: _rebuild(settings, store, reader, parallel))
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(INTERRUPTED, err=True)
+        raise
     if output == "json":
         click.echo(orjson.dumps(report).decode())
     else:

@@ -103,15 +103,34 @@ def why_page(why: Mapping[str, Any]) -> str:
 
 def event_line(event: Event, before: Event | None) -> str:
     """`09:30:00.125  +0.004 s  StepSucceeded  greet  status 200`"""
-    since = "" if before is None else f"+{seconds_between(before['time'], event['time']):.3f} s"
-    line = f"{event['time'][11:23]}  {since:>10}  {event['type']:<18}  {event['data'].get('step', ''):<12}  {detail(event)}"
+    since = "" if before is None else _since(before["time"], event["time"])
+    data = event["data"] if isinstance(event["data"], dict) else {}
+    line = (
+        f"{str(event['time'])[11:23]}  {since:>10}  {event['type']:<18}  {data.get('step', '')!s:<12}  {detail(event)}"
+    )
     return line.rstrip()
 
 
+def _since(earlier: str, later: str) -> str:
+    try:
+        return f"+{seconds_between(earlier, later):.3f} s"
+    except (TypeError, ValueError):
+        return ""
+
+
 def detail(event: Event) -> str:
-    """The one thing about an event that people look for."""
-    data = event["data"]
-    match event["type"]:
+    """The one thing about an event that people look for; of one that no release of ours wrote there may be none."""
+    try:
+        text = _detail(event["type"], event["data"])
+    except (KeyError, TypeError, AttributeError):
+        text = "it has not the fields of its type"
+    short = " ".join((text or "").split())
+    return short if len(short) <= DETAIL_CHARS_MAX else short[: DETAIL_CHARS_MAX - 1] + "…"
+
+
+def _detail(type_: str, data: Mapping[str, Any]) -> str | None:
+    text: str | None
+    match type_:
         case "RunRequested":
             text = (
                 message(data["refused"])
@@ -133,8 +152,7 @@ def detail(event: Event) -> str:
             text = data["status"] + (f": {message(data['error'])}" if data["error"] else "")
         case _:
             text = ""
-    short = " ".join((text or "").split())
-    return short if len(short) <= DETAIL_CHARS_MAX else short[: DETAIL_CHARS_MAX - 1] + "…"
+    return text
 
 
 def message(error: Mapping[str, Any] | None) -> str | None:

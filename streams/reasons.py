@@ -79,7 +79,7 @@ class DefinitionWaits:
 @dataclass(frozen=True, slots=True)
 class StepRunning:
     """An attempt is with its worker, which carries it out, or will when one of its WORKFLOW_EFFECTS_MAX places is free.
-    `until`: its timeout, counted from when it was decided; `error`: of the attempt before."""
+    `until`: its timeout, counted from when it was decided; `error`: of the last attempt that failed, if one did."""
 
     code: ClassVar[Literal["step_running"]] = "step_running"
     step: str
@@ -206,12 +206,14 @@ def _said(reason: Reason, around: Around, now: float) -> str:
         case StepRunning():
             attempt = f"attempt {reason.attempt} of {reason.max_attempts} of step {reason.step}"
             timeout = f"its timeout {'was' if time_s(reason.until) < now else 'is'} at {reason.until}"
-            return f"{attempt} has been with its worker since {reason.since}, {timeout}{_last(reason.error)}"
+            failed = f"; the last that failed{_because(reason.error)}" if reason.error else ""
+            return f"{attempt} has been with its worker since {reason.since}, {timeout}{failed}"
         case Delay():
             return f"step {reason.step} waits for its timer until {reason.until}"
         case Retry():
             attempt = f"attempt {reason.attempt} of {reason.max_attempts} of step {reason.step}"
-            return f"{attempt} begins at {reason.until}{_last(reason.error)}"
+            failed = f"; the one before failed{_because(reason.error)}" if reason.error else ""
+            return f"{attempt} begins at {reason.until}{failed}"
         case _:
             return _said_of_due(reason, around)
 
@@ -252,10 +254,6 @@ def _before(commands: int | None) -> str:
 
 def _because(error: Any) -> str:
     return f": {error.get('message')} ({error.get('code')})" if isinstance(error, dict) else ""
-
-
-def _last(error: Any) -> str:
-    return f"; the one before failed{_because(error)}" if error else ""
 
 
 def _count(number: int, noun: str) -> str:

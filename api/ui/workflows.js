@@ -52,10 +52,12 @@ export function workflowPage({ id, query }) {
   const body = h("div");
 
   async function look(signal) {
-    const [shown, newest] = await Promise.all([ask(path, asked, { signal }), ask(path, {}, { signal })]);
-    delete shown.position;
-    section(top, { shown: shown.version, newest: newest.version, asOf }, (versions) => form(id, versions));
-    section(body, shown, definition);
+    const [shown, newest] = await Promise.allSettled([ask(path, asked, { signal }), ask(path, {}, { signal })]);
+    if (newest.status === "rejected") throw newest.reason;
+    section(top, { shown: shown.value?.version, newest: newest.value.version, asOf }, (versions) => form(id, versions));
+    if (shown.status === "rejected") throw shown.reason;
+    delete shown.value.position;
+    section(body, shown.value, definition);
     return SLOWLY_MS;
   }
 

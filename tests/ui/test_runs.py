@@ -209,3 +209,6 @@ async def test_workflows_and_their_versions(shown: Screen) -> None:
     await shown.page.get_by_label("Version", exact=True).select_option("1")
     await expect(shown.page.locator("tbody tr")).to_have_count(2)
     assert shown.page.url.endswith("#/workflows/greet?version=1")
+    await shown.open("workflows/greet?as_of=2001-01-01T00:00:00Z")
+    await shown.shows("Close")
+    await expect(shown.page.get_by_label("Version", exact=True)).to_be_visible()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ops import tables
 from schemas import events
@@ -28,6 +30,9 @@ DETAILS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+NAMES = {"code", "message", *(name for data, _ in DETAILS.values() for name in data)}
+
+
 @pytest.mark.parametrize("type_", get_args(events.type_names))
 def test_every_event_shows_its_useful_detail(type_: str) -> None:
     """Each event type of the vocabulary has a line of its own."""
@@ -40,6 +45,20 @@ def test_an_unknown_event_still_has_a_line() -> None:
     event = {"type": "StepDreamt", "time": "2026-11-01T09:30:00.129Z", "data": {"step": "pay"}}
     before = {"type": "x", "time": "2026-11-01T09:30:00.125Z", "data": {}}
     assert tables.event_line(event, before) == "09:30:00.129    +0.004 s  StepDreamt          pay"
+
+
+@given(
+    st.sampled_from(sorted(DETAILS)),
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=3),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(sorted(NAMES)), inner),
+    ),
+    st.none() | st.text(max_size=3),
+)
+def test_an_event_that_no_release_wrote_has_a_line(type_: str, data: Any, time: str | None) -> None:
+    """Whatever stands in it: its run is set aside, and its history is what people then look at."""
+    event = {"type": type_, "time": time, "data": data}
+    assert type_ in tables.event_line(event, event)
 
 
 def test_a_refused_start_says_why() -> None:

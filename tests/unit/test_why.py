@@ -75,7 +75,7 @@ def test_a_later_attempt_names_the_error_of_the_one_before() -> None:
     )
     answer = explained(run)
     assert (answer["attempt"], answer["max_attempts"], answer["error"]) == (3, 6, ERROR)
-    assert answer["reason"].endswith("; the one before failed: http_503 (http_503)")
+    assert answer["reason"].endswith("; the last that failed: http_503 (http_503)")
 
 
 def test_an_error_of_an_earlier_step_is_none_of_this_one() -> None:
