@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from schemas.events import SOURCE
+from schemas.events import SOURCE, record_time
 from schemas.identity import digest
 
 WORKFLOW_DEFINED: Final = "WorkflowDefined"
@@ -15,14 +15,17 @@ WORKFLOW_DEFINED: Final = "WorkflowDefined"
 
 @dataclass(frozen=True, slots=True)
 class Defined:
-    """One version of a workflow. `definition` is its plain form; `defined_at` RFC 3339, by the clock of who defined it;
-    `logged_ms`: when the log took it, ms since 1970."""
+    """One version of a workflow. `definition` is its plain form; `logged_ms`: when the log took it, ms since 1970."""
 
     id: str
     version: int
     definition: dict[str, Any]
-    defined_at: str
     logged_ms: int
+
+    @property
+    def defined_at(self) -> str:
+        """When the log took it: RFC 3339."""
+        return record_time(self.logged_ms)
 
 
 class Catalog:
@@ -53,7 +56,7 @@ class Catalog:
         if type_ != WORKFLOW_DEFINED or not isinstance(definition, dict) or not isinstance(time, str):
             return None
         versions = self._versions.setdefault(subject, [])
-        defined = Defined(subject, len(versions) + 1, definition, time, logged_ms)
+        defined = Defined(subject, len(versions) + 1, definition, logged_ms)
         versions.append(defined)
         return defined
 

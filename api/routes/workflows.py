@@ -118,7 +118,7 @@ async def get_workflow(
 def _then(api: Api, first: Defined, at_ms: int) -> Defined:
     defined = api.deps.catalog.get_then(first.id, at_ms)
     if defined is None:
-        raise WorkflowNotThen(workflow_id=first.id, at=time_text(at_ms / 1000), since=time_text(first.logged_ms / 1000))
+        raise WorkflowNotThen(workflow_id=first.id, at=time_text(at_ms / 1000), since=first.defined_at)
     return defined
 
 

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from schemas.catalog import Catalog
+from schemas.events import time_s
 from tests.given import delay, webhook, workflow
 
 TIME = "2026-01-01T00:00:00.000Z"
@@ -18,7 +19,7 @@ def test_versions() -> None:
     catalog = Catalog()
     first, second = workflow(webhook()), workflow(delay())
     for offset, definition in enumerate((first, second)):
-        defined = catalog.fold(offset, catalog.next_record(definition, TIME, "ann"), 0)
+        defined = catalog.fold(offset, catalog.next_record(definition, TIME, "ann"), int(time_s(TIME) * 1000))
         assert defined is not None
         assert (defined.version, defined.definition, defined.defined_at) == (offset + 1, definition, TIME)
     assert catalog.position == 2

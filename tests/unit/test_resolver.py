@@ -46,7 +46,7 @@ class Waiting:
         return start
 
     def define(self, version: int) -> None:
-        self.view.known[version] = Defined("w", version, workflow(), TIME, 0)
+        self.view.known[version] = Defined("w", version, workflow(), 0)
 
 
 async def test_a_version_that_is_known() -> None:
