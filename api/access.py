@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import parse_qs
 
+from starlette.datastructures import QueryParams
 from starlette.types import Scope as Asgi
 
 from api.errors import BodyInvalid, FieldError, NotAuthenticated, ScopeMissing
@@ -84,9 +84,9 @@ class Access:
 
 def _seen(request: Asgi) -> int:
     """What the `min_position` of the request wants of the keys; 0 for one that its operation will refuse."""
+    token = QueryParams(request["query_string"]).get("min_position", "")
     try:
-        wanted = parse_qs(request["query_string"].decode("latin-1")).get("min_position", [""])[0]
-        return positions.decode(wanted).get(("k", 0), 0) if wanted else 0
+        return positions.decode(token).get(("k", 0), 0)
     except ValueError:
         return 0
 

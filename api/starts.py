@@ -8,7 +8,7 @@ from typing import Final
 from starlette.requests import Request
 
 from api.errors import FieldError, ParameterInvalid
-from schemas.identity import WORKFLOW_ID
+from schemas.identity import is_workflow_id
 from schemas.jsontext import JSON
 
 KEY_CHARS_MAX: Final = 255
@@ -46,7 +46,7 @@ def parse_start(
         unknown = sorted(body.keys() - fields)
         errors.extend(FieldError(f"{pointer}/{escape(name)}", "unknown_field", detail) for name in unknown)
     workflow_id, payload, version = body.get("workflow_id"), body.get("payload", {}), body.get("version")
-    if not isinstance(workflow_id, str) or not WORKFLOW_ID.match(workflow_id):
+    if not is_workflow_id(workflow_id):
         code = "missing" if "workflow_id" not in body else "bad_id"
         errors.append(FieldError(f"{pointer}/workflow_id", code, ID_RULE, 128))
     if not isinstance(payload, dict):

@@ -39,7 +39,10 @@ SAY_S: Final = 2.0
 DRAW_S: Final = 0.2
 BAR_CHARS: Final = 24
 STOP_S: Final = 10.0
-INTERRUPTED: Final = "The rebuild stays open: a projector, or the next `workflow rebuild`, goes on with it; `workflow projections cancel` ends it."
+INTERRUPTED: Final = (
+    "The rebuild stays open: a projector, or the next `workflow rebuild`, goes on with it; "
+    "`workflow projections cancel` ends it."
+)
 
 Report = dict[str, Any]
 

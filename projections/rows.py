@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from itertools import groupby
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -12,7 +11,7 @@ import orjson
 
 from schemas.errors import OtherProjection
 from schemas.events import record_time
-from schemas.identity import VERSION_END, WORKFLOW_ID
+from schemas.identity import is_version, is_workflow_id
 from schemas.position import Place
 from schemas.run import EVOLVE_VERSION, TIME_CHARS_MAX
 from schemas.store import HistoryRow, PendingRow, RunRow, StoredRun
@@ -100,15 +99,14 @@ def instant_us(text: str) -> int:
 def columns(row: RunRow) -> tuple[Chain, Shown]:
     """A run's row as columns. What no column can hold is left out, and the row says so."""
     view, flaws = row.view, list[str]()
-    created_at = view["created_at"] or record_time(
-        row.began_ms
-    )  # where the request cannot be read, the log's time will do
+    # Where the request cannot be read, the time at which the log took it will do.
+    created_at = view["created_at"] or record_time(row.began_ms)
     created_us = _instant(created_at)
     if created_us is None:
         flaws.append("created_at")
     shown = Shown(
-        _kept(view["workflow_id"], _is_id(view["workflow_id"]), "", "workflow_id", flaws),
-        _kept(view["version"], _is_version(view["version"]), None, "version", flaws),
+        _kept(view["workflow_id"], is_workflow_id(view["workflow_id"]), "", "workflow_id", flaws),
+        _kept(view["version"], view["version"] is None or is_version(view["version"]), None, "version", flaws),
         _kept(view["status"], view["status"] in STATUSES, UNSHOWN.status, "status", flaws),
         _json_or(view["payload"], UNSHOWN.payload, "payload", flaws),
         _json_or(view["results"], UNSHOWN.results, "results", flaws),
@@ -129,19 +127,6 @@ def _kept(value: T, sound: bool, otherwise: T, name: str, flaws: list[str]) -> T
     if not sound:
         flaws.append(name)
     return value if sound else otherwise
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and _is_workflow_id(value)
-
-
-@lru_cache(maxsize=1024)
-def _is_workflow_id(text: str) -> bool:
-    return WORKFLOW_ID.match(text) is not None
-
-
-def _is_version(value: object) -> bool:
-    return value is None or (type(value) is int and 0 <= value < VERSION_END)
 
 
 def _is_time_or_none(text: object) -> bool:

@@ -99,9 +99,9 @@ class SqliteThread:
     def clear(self, spare: str = "") -> None:
         """Remove every set that neither serves nor did until the last swap, but for names that begin with `spare`."""
         with self._locked():
-            kept = [self.name(), *self._old(), *([f"tables-{spare}"] if spare else [])]
+            kept = tuple(filter(None, (self.name(), self._old(), spare and f"tables-{spare}")))
             for file in self.folder.glob("tables-*"):
-                if not file.name.startswith(tuple(kept)):
+                if not file.name.startswith(kept):
                     file.unlink()
 
     def discard(self, name: str) -> None:
@@ -125,18 +125,19 @@ class SqliteThread:
 
     def drop_old(self) -> bool:
         """Remove the set that the last swap replaced; False where there is none."""
-        names = self._old()
-        for name in names:
-            self.remove(name)
-            (self.folder / OLD).unlink(missing_ok=True)
-        return bool(names)
+        name = self._old()
+        if name is None:
+            return False
+        self.remove(name)
+        (self.folder / OLD).unlink(missing_ok=True)
+        return True
 
-    def _old(self) -> list[str]:
+    def _old(self) -> str | None:
         """The file that served until the last swap, if it is still there."""
         try:
-            return [(self.folder / OLD).read_text()]
+            return (self.folder / OLD).read_text()
         except FileNotFoundError:
-            return []
+            return None
 
     def give_way(self, name: str) -> None:
         """Let another file serve; the one that did stays, and takes no batch any more. Raises StoreAway where that file is

@@ -38,7 +38,8 @@ class Catalog:
         self._versions: dict[str, list[Defined]] = {}
 
     def fold(self, offset: int, value: bytes | None, logged_ms: int) -> Defined | None:
-        """Take the record at `offset`, which the log took at `logged_ms`; the version that it made, None when it is no fact (or an unknown type)."""
+        """Take the record at `offset`, which the log took at `logged_ms`; the version that it made, None when it is no fact
+        (or an unknown type)."""
         self.position = offset + 1
         try:
             envelope = orjson.loads(value or b"")

@@ -16,7 +16,7 @@ import orjson
 from schemas import jsontext
 from schemas.errors import CommandRefused
 from schemas.events import SOURCE, record_time
-from schemas.identity import RUN_ID, VERSION_END, WORKFLOW_ID, foreign_run_id
+from schemas.identity import RUN_ID, foreign_run_id, is_version, is_workflow_id
 
 TRIGGER_RUN: Final = "TriggerRun"
 CANCEL_RUN: Final = "CancelRun"
@@ -153,11 +153,11 @@ def _unwrap(message: dict[str, Any]) -> tuple[Literal["TriggerRun", "CancelRun"]
 
 def _trigger(fields: dict[str, Any], command_id: str, run_id: str, requested_at: str, actor: str | None) -> TriggerRun:
     workflow_id, version, payload = fields.get("workflow_id"), fields.get("version"), fields.get("payload", {})
-    if not isinstance(workflow_id, str) or not WORKFLOW_ID.match(workflow_id):
+    if not is_workflow_id(workflow_id):
         raise CommandRefused(
             reason="workflow_id: a letter or digit and then up to 127 letters, digits, '.', '_' or '-' is needed"
         )
-    if version is not None and (type(version) is not int or not 1 <= version < VERSION_END):
+    if version is not None and not (is_version(version) and version >= 1):
         raise CommandRefused(reason="version: a whole number from 1 to 2^63 - 1 is needed")
     if not isinstance(payload, dict):
         raise CommandRefused(reason="payload: an object is needed")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import count
 from struct import unpack_from
+from typing import TypeGuard
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
 WORKFLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
@@ -14,9 +16,25 @@ SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
 VERSION_END = 2**63
 """A workflow's versions are below, as the stores hold them."""
+_WORKFLOW_ID_CHARS_MAX = 128
 
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
+
+
+def is_workflow_id(value: object) -> TypeGuard[str]:
+    """Whether it can name a workflow."""
+    return isinstance(value, str) and len(value) <= _WORKFLOW_ID_CHARS_MAX and _is_workflow_id(value)
+
+
+@lru_cache(maxsize=1024)
+def _is_workflow_id(text: str) -> bool:
+    return WORKFLOW_ID.match(text) is not None
+
+
+def is_version(value: object) -> TypeGuard[int]:
+    """Whether it can number a version of a workflow."""
+    return type(value) is int and 0 <= value < VERSION_END
 
 
 def murmur2(data: bytes) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self, assert_never
 import orjson
 
 from schemas.events import RUN_COMPLETED, Envelope, StepSummary, type_names
-from schemas.identity import VERSION_END, WORKFLOW_ID
+from schemas.identity import is_version, is_workflow_id
 from schemas.plan import Plan, plan_of
 
 EVOLVE_VERSION: Final = 2
@@ -220,9 +220,9 @@ _ENDS: Final = ("SUCCESS", "FAILED", "CANCELLED")
 def _requested(run: Run, data: Mapping[str, Any]) -> None:
     workflow_id, version, payload, command = data["workflow_id"], data["version"], data["payload"], data["command"]
     refused = data.get("refused")
-    if not isinstance(command, str) or WORKFLOW_ID.match(workflow_id) is None:
+    if not isinstance(command, str) or not is_workflow_id(workflow_id):
         raise ValueError("its command or its workflow_id is no id")
-    if version is not None and not (type(version) is int and 0 <= version < VERSION_END):
+    if version is not None and not is_version(version):
         raise ValueError("its version is no version")
     if not (refused is None or isinstance(refused, dict)):
         raise TypeError("its refusal is no error")

@@ -187,8 +187,13 @@ def sentence(reason: Reason, around: Around, now: float) -> str:
     if not isinstance(reason, Finished | SetAside):
         said += [] if isinstance(reason, NoWorker) else _of_worker(around)
         if around.behind:
-            said.append(f"the tables lack {_count(around.behind, 'record')} of partition {around.partition}")
+            said.append(f"the tables {lacking(around.behind, around.partition)}")
     return "; ".join(said)
+
+
+def lacking(records: int, partition: int) -> str:
+    """What is to be said of tables that are behind the log."""
+    return f"lack {_count(records, 'record')} of partition {partition}"
 
 
 def _said(reason: Reason, around: Around, now: float) -> str:
@@ -206,14 +211,13 @@ def _said(reason: Reason, around: Around, now: float) -> str:
         case StepRunning():
             attempt = f"attempt {reason.attempt} of {reason.max_attempts} of step {reason.step}"
             timeout = f"its timeout {'was' if time_s(reason.until) < now else 'is'} at {reason.until}"
-            failed = f"; the last that failed{_because(reason.error)}" if reason.error else ""
-            return f"{attempt} has been with its worker since {reason.since}, {timeout}{failed}"
+            with_worker = f"{attempt} has been with its worker since {reason.since}"
+            return f"{with_worker}, {timeout}{_failed('the last that', reason.error)}"
         case Delay():
             return f"step {reason.step} waits for its timer until {reason.until}"
         case Retry():
             attempt = f"attempt {reason.attempt} of {reason.max_attempts} of step {reason.step}"
-            failed = f"; the one before failed{_because(reason.error)}" if reason.error else ""
-            return f"{attempt} begins at {reason.until}{failed}"
+            return f"{attempt} begins at {reason.until}{_failed('the one before', reason.error)}"
         case _:
             return _said_of_due(reason, around)
 
@@ -250,6 +254,10 @@ def _of_worker(around: Around) -> list[str]:
 
 def _before(commands: int | None) -> str:
     return f", with {_count(commands, 'command')} before it" if commands else ""
+
+
+def _failed(which: str, error: Any) -> str:
+    return f"; {which} failed{_because(error)}" if error else ""
 
 
 def _because(error: Any) -> str:

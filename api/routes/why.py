@@ -19,7 +19,7 @@ from schemas.events import time_text
 from schemas.identity import home
 from schemas.position import Place
 from schemas.store import Standing, StoredRun
-from streams.reasons import Around, told
+from streams.reasons import Around, lacking, told
 from streams.why import Timing, why, why_waiting
 
 router = APIRouter(route_class=StrictRoute, tags=["runs"])
@@ -40,12 +40,7 @@ async def get_why(api: Shared, run_id: RunId, min_position: MinPosition = None, 
     await api.deps.owners.look()  # before the tables, so that tables which are level are seen to be
     standing, waiting = await _found(api, run_id)
     if standing is not None:
-        return _answer(
-            run_id,
-            _of_run(api, standing, await api.deps.store.now_s()),
-            ("e", home(run_id, _partitions(api))),
-            standing.offset,
-        )
+        return _answer(run_id, await _of_run(api, standing), ("e", home(run_id, _partitions(api))), standing.offset)
     if waiting is None:
         raise RunUnknown(run_id=run_id, behind=await _behind(api, run_id))
     return _answer(run_id, await _of_command(api, waiting), waiting.place, waiting.offset)
@@ -61,8 +56,8 @@ async def _found(api: Api, run_id: str) -> tuple[Standing | None, StoredRun | No
     return standing, waiting
 
 
-def _of_run(api: Api, standing: Standing, now: float) -> dict[str, Any]:
-    deps = api.deps
+async def _of_run(api: Api, standing: Standing) -> dict[str, Any]:
+    deps, now = api.deps, await api.deps.store.now_s()
     around = _around(deps.owners, home(standing.run.id, _partitions(api)), standing.position)
     timing = Timing(now, deps.settings.workflow_step_timeout_s)
     return told(why(standing.run, time_text(standing.at_ms / 1000), around, timing), around, now)
@@ -84,12 +79,12 @@ async def _behind(api: Api, run_id: str) -> str:
     partition = home(run_id, _partitions(api))
     at, owners = await api.deps.store.positions(), api.deps.owners
     ends = (("e", owners.end(partition)), ("t", owners.settled(partition)))
-    lacking = sum(max(0, (end or 0) - at.get((topic, partition), 0)) for topic, end in ends)
-    if not lacking:
+    records = sum(max(0, (end or 0) - at.get((topic, partition), 0)) for topic, end in ends)
+    if not records:
         return ""
     return (
-        f" The tables lack {lacking} record{'' if lacking == 1 else 's'} of partition {partition}, where it would be: it may "
-        "be among them, and is shown once the projector has caught up."
+        f" The tables {lacking(records, partition)}, where it would be: it may be among them, and is shown once the projector "
+        "has caught up."
     )
 
 

@@ -59,7 +59,7 @@ function header(run) {
 function timeSlider(path, first, tell, show) {
   let run = null;
   let at = /^\d+$/.test(first ?? "") ? Number(first) : null; // null: now
-  let time = at === null ? first : null; // until the answer says after which event that was
+  let moment = at === null ? first : null; // until the answer says after which event that was
   let asking = false;
   const slider = h("input", { id: "at", type: "range", min: "0", max: "0", step: "1", oninput: () => move(Number(slider.value)) });
   const said = h("output", { for: "at" });
@@ -67,7 +67,7 @@ function timeSlider(path, first, tell, show) {
 
   function move(to) {
     at = to;
-    time = null;
+    moment = null;
     say();
     refresh();
   }
@@ -78,7 +78,7 @@ function timeSlider(path, first, tell, show) {
     slider.max = run?.seq ?? 0;
     slider.value = at ?? run?.seq ?? 0;
     said.textContent = past ? `as it was after event ${at} of ${run.seq}` : `as it is now, after ${count(run?.seq ?? 0, "event")}`;
-    if (time !== null) return;
+    if (moment !== null) return;
     const link = `${location.hash.split("?")[0]}${past ? `?at=${at}` : ""}`;
     if (link !== location.hash) history.replaceState(null, "", link);
   }
@@ -86,7 +86,7 @@ function timeSlider(path, first, tell, show) {
   // One question at a time; what was asked for last is shown last.
   async function refresh() {
     if (asking) return;
-    const wanted = time ?? at;
+    const wanted = moment ?? at;
     if (wanted === null) {
       show(run, false);
       return;
@@ -94,13 +94,13 @@ function timeSlider(path, first, tell, show) {
     asking = true;
     const past = await ask(path, { at: wanted }).catch(tell);
     asking = false;
-    if (wanted !== (time ?? at)) {
+    if (wanted !== (moment ?? at)) {
       refresh();
       return;
     }
-    if (time !== null) {
+    if (moment !== null) {
       at = past?.seq ?? null;
-      time = null;
+      moment = null;
       say();
     }
     if (past) show(past, true);

@@ -7,6 +7,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -79,6 +80,14 @@ def topics_of(log: Log) -> tuple[Settings, FakeTopics]:
     return settings, FakeTopics(settings, log)
 
 
+async def filled(store: Tables, seed: int, runs: int) -> tuple[Settings, FakeTopics, dict[str, Any]]:
+    """A log of one partition, all of it in the store, and what the store then holds."""
+    log = random_log(seed, partitions=1, runs=runs)
+    settings, topics = topics_of(log)
+    await feed(store, log)
+    return settings, topics, await everything(store)
+
+
 async def test_the_same_rows_come_out(made: tuple[Tables, Damage]) -> None:
     """Sound tables end as they were, no difference is told, and the walk says how far it is."""
     store, _ = made
@@ -99,10 +108,7 @@ async def test_the_same_rows_come_out(made: tuple[Tables, Damage]) -> None:
 async def test_damage_is_told_and_mended(made: tuple[Tables, Damage]) -> None:
     """Rows that somebody changed, deleted or added are named, and are right afterwards."""
     store, damage = made
-    log = random_log(22, partitions=1, runs=20)
-    settings, topics = topics_of(log)
-    await feed(store, log)
-    before = await everything(store)
+    settings, topics, before = await filled(store, 22, runs=20)
     first, second = sorted(before["rows"])[:2]
     await damage(CHANGE.format(run=first))
     await damage(DELETE.format(run=second))
@@ -119,10 +125,7 @@ async def test_damage_is_told_and_mended(made: tuple[Tables, Damage]) -> None:
 async def test_the_mark_of_a_refusal_hides_nothing(made: tuple[Tables, Damage]) -> None:
     """Columns are left out of the comparison where both sets have refused them, and nowhere else."""
     store, damage = made
-    log = random_log(22, partitions=1, runs=20)
-    settings, topics = topics_of(log)
-    await feed(store, log)
-    before = await everything(store)
+    settings, topics, before = await filled(store, 22, runs=20)
     victim = min(before["rows"])
     await damage(CHANGE.format(run=victim))
     await damage(f"update runs set set_aside = '{REFUSES}: no' where run_id = '{victim}'")  # noqa: S608 - of this test
@@ -221,10 +224,7 @@ async def test_a_projector_goes_on_before_and_after(
 async def test_a_rebuild_that_breaks_off_changes_nothing(made: tuple[Tables, Damage]) -> None:
     """Kafka goes away in the middle, or the log has lost its beginning: the old tables serve on, the next try succeeds."""
     store, _ = made
-    log = random_log(27, partitions=1, runs=30)
-    settings, topics = topics_of(log)
-    await feed(store, log)
-    before = await everything(store)
+    settings, topics, before = await filled(store, 27, runs=30)
 
     def break_off(_progress: Progress) -> None:
         topics.away = True
@@ -282,10 +282,7 @@ async def test_processes_share_it(made: tuple[Tables, Damage]) -> None:
 async def test_a_rebuild_is_resumed_or_cancelled(made: tuple[Tables, Damage]) -> None:
     """One that broke off half-way is gone on with where its tables stand; a cancelled one is thrown away for all who work on it."""
     store, _ = made
-    log = random_log(30, partitions=1, runs=60)
-    settings, topics = topics_of(log)
-    await feed(store, log)
-    before = await everything(store)
+    settings, topics, before = await filled(store, 30, runs=60)
     began = await request(store, "ada")
 
     prepared = asyncio.Event()
