@@ -1,6 +1,6 @@
-# `make demo` shows a workflow run; `make tests` runs every test. Both need Python >= 3.11, make and a network.
+# `make demo` shows a workflow run; `make tests` runs the tests. Both need Python >= 3.11, make and a network.
 
-.PHONY: setup demo run tests faults faults-long model lint format bench sbom audit lock up down logs clean
+.PHONY: setup demo run tests tests-long faults faults-long model lint format bench sbom audit lock up down logs clean
 .DEFAULT_GOAL := demo
 
 # The first of these that is new enough; `make PYTHON=…` chooses another one.
@@ -40,8 +40,12 @@ run: setup
 
 # A browser takes a processor for itself, and what others wait for would come late: its tests run after them.
 tests: setup
-	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --cov --cov-fail-under=$(COVERAGE_MIN) $(if $(ARGS),$(ARGS),--ignore=tests/ui)
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --cov --cov-fail-under=$(COVERAGE_MIN) $(if $(ARGS),$(ARGS),-m "not long" --ignore=tests/ui)
 	@$(if $(ARGS),:,$(BIN)/pytest -n 2 --dist loadfile --no-cov tests/ui)
+
+# Whole platforms that are started, killed, frozen and secured, one after the other: a quarter of an hour.
+tests-long: setup
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m long $(ARGS)
 
 faults: setup
 	@$(BIN)/python -m tests.harness --runs 2000 --faults 30 --json faults.json $(ARGS)

@@ -14,7 +14,7 @@ from ops.embedded.postgres import PostgresServer
 from tests.api.platform import Platform
 from tests.conftest import make_settings
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 BOUND_S = 25.0
 """Every answer is there by then: the bound of a send or of a query, and what a busy machine adds."""

@@ -21,7 +21,7 @@ from tests.reader import Reader, readable
 from tests.servers import Address
 from tests.workload import mix
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
 def red(judge: Judge, *invariants: str) -> None:

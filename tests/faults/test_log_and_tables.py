@@ -23,7 +23,7 @@ from tests.kafka_dump import dump
 from tests.servers import kafka_server
 from tests.workload import mix
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
 async def test_group_offsets_are_gone(settings: Settings, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.judging import judged, records, recovery_s
 from tests.members import Recorder, member
 from tests.workload import mix
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
 async def busiest(fleet: Fleet) -> Member:

@@ -20,7 +20,7 @@ from tests.members import produce
 from tests.servers import Address
 from tests.workload import mix
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
 async def test_kafka_is_killed_and_then_frozen(own_kafka: KafkaServer, postgres_dsn: str, tmp_path: Path) -> None:

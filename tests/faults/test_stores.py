@@ -12,7 +12,7 @@ from tests.fleet import Fleet, platform
 from tests.judging import judged, records
 from tests.servers import Address
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ KEYS = {"WORKFLOW_AUTH": "keys", "STORAGE_BACKEND": "filesystem"}
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is refused
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_platform_that_asks_for_keys(folder: Path) -> None:
     """Its first key is made on its Kafka; the demo runs with it and not without; its folder holds no secret."""
     home = folder / "home"
@@ -56,7 +56,7 @@ def test_an_api_that_would_let_everybody_in_does_not_start(folder: Path, more: d
     assert ("WORKFLOW_CORS_ORIGINS" if more else "WORKFLOW_AUTH=keys") in lines[0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_platform_on_an_address_of_its_own(folder: Path) -> None:
     """Its API is started, watched and found where API_HOST says; probes of its other processes stay on the loopback."""
     home = folder / "home"

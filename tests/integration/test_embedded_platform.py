@@ -21,7 +21,7 @@ from ops.ports import free_port
 from ops.reaper import alive
 from tests import servers
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 90

@@ -21,7 +21,7 @@ from tests.fleet import Fleet, platform, until
 from tests.integration.test_rebuild_platform import ask, command_line, finished, phase
 from tests.judging import judged
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 RUNS = 200
 SLOW: dict[str, Any] = {"workflow_projector_batch_max": 1}

@@ -45,7 +45,7 @@ def reach(kafka: SecureKafka) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_the_whole_platform_over_tls(secure_settings: Settings, tls_kafka: SecureKafka, tmp_path: Path) -> None:
     """SASL_SSL with SCRAM-SHA-512 and verify-full, each process with its own user of Kafka, who has the rights of its role
@@ -92,7 +92,7 @@ async def sessions(settings: Settings) -> list[bool]:
         await client.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_the_whole_platform_by_certificates(
     secure_settings: Settings, tls_kafka: SecureKafka, tls_postgres: SecurePostgres, tmp_path: Path
@@ -175,7 +175,7 @@ async def may_write(producer: AIOKafkaProducer, topic: str) -> bool:
     return True
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_up_uses_secure_servers_that_are_named(secure_settings: Settings, tmp_path: Path) -> None:
     """`workflow up` starts no server of its own; its processes are told how the named ones are reached."""

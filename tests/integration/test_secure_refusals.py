@@ -24,7 +24,7 @@ from tests.fleet import Member
 from tests.secured import SecureKafka, SecurePostgres, secure_postgres
 
 # asyncpg leaves the socket of a TLS upgrade that was refused to the garbage collector, which complains when it comes by.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
 @pytest.fixture(autouse=True)
