@@ -47,6 +47,7 @@ class ApiHealth:
         self._store_away: str | None = "not asked yet"
         self._ends_away: str | None = "not asked yet"
         self._watch = LagWatch()
+        self._quarantined: int | None = None
         topics, numbers = settings.topics, range(settings.workflow_partitions)
         self._places = {
             TP(topic, n): (letter, n)
@@ -55,14 +56,26 @@ class ApiHealth:
         }
 
     async def run(self) -> None:
-        """Ask until cancelled."""
-        while True:
-            await self._ask_log()
-            await self._ask_store()  # after the log, so that tables which are level are seen to be
-            if self._settings.storage_backend == "memory":  # elsewhere an API process may not read the events
-                await look_up_age(self._watch, self._reader, self._settings.topics.events)
-            self._kafka_seen = self._kafka_seen or (self._sender.away is None and self._catalog.away is None)
-            await asyncio.sleep(PULSE_S)
+        """Ask until cancelled. The log is looked at also while the store hangs: the ages of what comes hang on it."""
+        asking: asyncio.Future[None] | None = None
+        try:
+            while True:
+                await self._ask_log()
+                if asking is None or asking.done():
+                    asking = asyncio.ensure_future(self._ask_store())
+                await asyncio.wait({asking}, timeout=PULSE_S)  # after the log, so that level tables are seen to be
+                if asking.done():
+                    asking.result()
+                if (
+                    self._settings.storage_backend == "memory"
+                ):  # elsewhere that is the projectors', who may read the events
+                    self._quarantined = await self._store.count_set_aside()
+                    await look_up_age(self._watch, self._reader, self._settings.topics.events)
+                self._kafka_seen = self._kafka_seen or (self._sender.away is None and self._catalog.away is None)
+                await asyncio.sleep(PULSE_S)
+        finally:
+            if asking is not None:
+                asking.cancel()
 
     def report(self) -> ReadyReport:
         """Ready from the first answer of Kafka and of the store until the stop; what is away later only degrades."""
@@ -76,11 +89,21 @@ class ApiHealth:
         if self._keys is not None:
             components["keys"] = _component(_trouble(self._keys), seen=self._keys.levelled)
         if self._stop.is_set():
-            return ReadyReport(ready=False, status="draining", components=components, lag=events)
+            return ReadyReport(
+                ready=False, status="draining", components=components, lag=events, quarantined=self._quarantined
+            )
         if not (self._kafka_seen and self._store_seen and self._is_prepared()):
-            return ReadyReport(ready=False, status="starting", components=components, lag=events)
+            return ReadyReport(
+                ready=False, status="starting", components=components, lag=events, quarantined=self._quarantined
+            )
         sound = all(component.state == "ok" for component in components.values())
-        return ReadyReport(ready=True, status="ready" if sound else "degraded", components=components, lag=events)
+        return ReadyReport(
+            ready=True,
+            status="ready" if sound else "degraded",
+            components=components,
+            lag=events,
+            quarantined=self._quarantined,
+        )
 
     def _is_prepared(self) -> bool:
         """Topics and tables are there, and a key that was made before the start is known."""

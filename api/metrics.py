@@ -104,7 +104,11 @@ METRICS: Final[Mapping[str, Metric]] = {
         "counter", _PROJECTOR, ("status",), "Runs whose end it brought into the tables."
     ),
     "workflow_runs_quarantined": Metric(
-        "gauge", _PROJECTOR, (), "Runs of all partitions that are set aside, because an event cannot be folded."
+        "gauge",
+        ("api", "projector"),
+        (),
+        "Runs of all partitions that are set aside, because an event cannot be folded. At an API process only with "
+        "`STORAGE_BACKEND=memory`.",
     ),
     "workflow_projection_position": Metric(
         "gauge", _PROJECTOR, ("partition",), "Offset in `workflow.events` below which the tables hold everything."
@@ -181,6 +185,8 @@ def _family(name: str, metric: Metric) -> Family:
 def of_report(report: ReadyReport) -> Iterator[Sample]:
     """What `/ready` says, of every role."""
     yield Sample("workflow_ready", report.ready)
+    if report.quarantined is not None:
+        yield Sample("workflow_runs_quarantined", report.quarantined)
     for name, component in report.components.items():
         yield Sample("workflow_component_ok", component.state == "ok", (name,))
     for number, lag in (report.lag or {}).items():

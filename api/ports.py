@@ -150,6 +150,8 @@ class ReadyReport:
     status: str
     components: dict[str, Component]
     lag: Mapping[int, Lag] | None = None
+    quarantined: int | None = None
+    """runs that are set aside in tables of its own"""
 
 
 class SharedProjection(Protocol):

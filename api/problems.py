@@ -147,7 +147,7 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         500,
         "History damaged",
         "The tables' history of this run is not what the log says; the log itself is whole.",
-        "Somebody wrote to the tables by hand, or their disk is damaged.",
+        "Somebody wrote to the tables by hand or took a part of the history away, or their disk is damaged.",
         "`workflow verify` shows what differs; `workflow rebuild` makes the tables anew from the log.",
     ),
     "key_unknown": ProblemType(

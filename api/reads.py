@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Final
 from urllib.parse import urlencode
@@ -24,7 +24,9 @@ from schemas.store import ReadStore
 PAGE_ITEMS_DEFAULT: Final = 50
 CLOCKS_S: Final = 5.0
 """A caller's clock may be ahead of ours by so much."""
-_RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)((?:\.\d+)?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d))", re.ASCII
+)
 _WAIT: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?(ms|s|m|h|d)?", re.ASCII)
 _POLL_S: Final = (0.004, 0.008, 0.015, 0.03)
 """Pauses between looks at the store's position while a read waits; the last one is repeated."""
@@ -131,8 +133,7 @@ def instant(text: str | None, name: str, otherwise: str = "") -> str | None:
     if text is None:
         return None
     try:
-        at = datetime.fromisoformat(text.upper()) if _RFC3339.fullmatch(text) else None
-        utc = at and at.astimezone(UTC)  # OverflowError at the ends of the calendar
+        utc = _utc(text)
     except (ValueError, OverflowError):
         utc = None
     if utc is None:
@@ -141,6 +142,17 @@ def instant(text: str | None, name: str, otherwise: str = "") -> str | None:
         )
         raise ParameterInvalid(FieldError(f"query/{name}", "bad_time", detail))
     return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _utc(text: str) -> datetime | None:
+    """None for what is not RFC 3339; ValueError, OverflowError for what no calendar has. A leap second is the one after it."""
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        return None
+    minute, second, rest = found.groups()
+    leap = second == "60" and minute[-3:] == "59:"
+    at = datetime.fromisoformat(f"{minute}{'59' if leap else second}{rest}".upper())
+    return (at + timedelta(seconds=1) if leap else at).astimezone(UTC)
 
 
 def instant_ms(text: str | None, name: str, otherwise: str = "") -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from projections.compare import DIFFERENCES_MAX, Difference
 from projections.overview import events_behind
 from projections.progress import Progress
 from projections.rebuild import RebuildCancelled, RebuildFailed, RebuildOfAnother
+from projections.rows import check_projection
 from projections.stores import open_store
 from projections.tables import Tables
 from projections.verify import verify as verify_tables
@@ -69,6 +71,8 @@ def run_on_tables(home: Path | None, work: Callable[[Settings, Tables, LogReader
         reason = "it keeps no tables; every process folds the log for itself"
         raise BadSetting(name="STORAGE_BACKEND", value="memory", reason=reason)
 
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says of a broker that is away, we say once
+
     async def opened() -> T:
         store, reader = open_store(settings), LogReader(settings)
         try:
@@ -88,6 +92,7 @@ def run_on_tables(home: Path | None, work: Callable[[Settings, Tables, LogReader
 
 
 async def _verify(settings: Settings, store: Tables, reader: LogReader) -> Report:
+    check_projection(await store.projection_version())
     say, found = _Progress(), list[Difference]()
     async for difference in verify_tables(settings, store, reader, say):
         found.append(difference)

@@ -30,6 +30,7 @@ from projections.progress import Progress
 from projections.rebuild import Rebuilt, cancel, outcome, request, work
 from projections.retry import Retried, quarantined, retry
 from projections.tables import Tables
+from schemas.errors import BrokerAway, HistoryDamaged, StoreAway
 from schemas.settings import Settings
 from schemas.store import SetAside
 from streams.kafka import LogReader
@@ -93,8 +94,12 @@ async def _rebuild(settings: Settings, store: Tables, reader: LogReader, paralle
     if began.parts:
         click.echo(f"Going on with the rebuild that {began.by} began; {began.done} events are folded.", err=True)
     helpers = min(parallel or os.cpu_count() or 1, settings.workflow_partitions) - 1
-    with _helpers(settings, began.id, helpers), Bar() as bar:
-        return _report(outcome(await work(settings, store, reader, bar, began.id)))
+    try:
+        with _helpers(settings, began.id, helpers), Bar() as bar:
+            return _report(outcome(await work(settings, store, reader, bar, began.id)))
+    except (BrokerAway, StoreAway):
+        click.echo(INTERRUPTED, err=True)
+        raise
 
 
 def _report(done: Rebuilt) -> Report:
@@ -234,7 +239,7 @@ def retry_runs(run_ids: tuple[str, ...], home: Path | None, output: str) -> int:
 
     Exit code 1 when a run stays set aside; its reason is shown.
     """
-    found = run_on_tables(home, lambda _settings, store, _reader: _retried(store, run_ids))
+    found, unknown = run_on_tables(home, lambda _settings, store, _reader: _retried(store, run_ids))
     still = [each for each in found if each.reason is not None]
     if output == "json":
         click.echo(orjson.dumps([each._asdict() for each in found]).decode())
@@ -242,17 +247,24 @@ def retry_runs(run_ids: tuple[str, ...], home: Path | None, output: str) -> int:
         for each in still:
             click.echo(f"{each.run_id} stays set aside: {each.reason}")
         click.echo(f"Runs: {len(found) - len(still)} shown again, {len(still)} still set aside.")
+    if unknown:
+        raise CommandFailed(f"Not set aside: {', '.join(map(repr, unknown))}.", Exit.NOT_FOUND)
     return Exit.ENDED_BADLY if still else Exit.GOOD
 
 
-async def _retried(store: Tables, run_ids: Sequence[str]) -> list[Retried]:
-    found = []
-    for run_id in run_ids or [each.run_id for each in await _quarantined(store)]:
-        retried = await retry(store, run_id)
-        if retried is None and run_ids:
-            raise CommandFailed(f"No run {run_id!r} is set aside.", Exit.NOT_FOUND)
-        found += [] if retried is None else [retried]
-    return found
+async def _retried(store: Tables, run_ids: Sequence[str]) -> tuple[list[Retried], list[str]]:
+    """What came of each run, and those named that are not set aside. A damaged one does not stand in the others' way."""
+    found, unknown = list[Retried](), list[str]()
+    for run_id in dict.fromkeys(run_ids) or [each.run_id for each in await _quarantined(store)]:
+        try:
+            retried = await retry(store, run_id)
+        except HistoryDamaged as damaged:
+            retried = Retried(run_id, damaged.message)
+        if retried is not None:
+            found.append(retried)
+        elif run_ids:
+            unknown.append(run_id)
+    return found, unknown
 
 
 @projections.command("drop-old")

@@ -152,7 +152,7 @@ class FilesystemStore:
     async def discard(self, name: str) -> None:
         await self._thread.run(lambda: self._thread.discard(file_of(name)))
 
-    async def begin_filling(self) -> None: ...
+    async def begin_filling(self, first: Self) -> None: ...
 
     def writing(self) -> AbstractAsyncContextManager[Writing]:
         return nullcontext(self)

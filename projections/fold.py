@@ -252,7 +252,9 @@ class Retelling:
         self._first, self._last = 0, 0
 
     def take(self, row: HistoryRow) -> None:
-        """The next event. Raises HistoryDamaged."""
+        """The next event. Raises HistoryDamaged, also where one before it is missing."""
+        if row.seq != self.run.seq + 1:
+            raise HistoryDamaged(run_id=self.run.id)
         extend(self.run, _event(self.run.id, row.value), digest(row.value))
         if self.clock is None:
             self.clock, self._first = Clock(row.at_ms, None, row.at_ms), row.offset

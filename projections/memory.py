@@ -300,7 +300,7 @@ class MemoryStore:
     async def discard(self, name: str) -> None:
         self._seconds.pop(name, None)
 
-    async def begin_filling(self) -> None: ...
+    async def begin_filling(self, first: Self) -> None: ...
 
     def writing(self) -> AbstractAsyncContextManager[Writing]:
         return nullcontext(self)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import takewhile
 from typing import Any, Final
 
 from projections.fold import Retelling
 from projections.rows import LISTED, columns, stored_run, stored_view
+from schemas.errors import HistoryDamaged
 from schemas.store import HistoryRow, StoredRun
 from schemas.views import RunView
 
@@ -22,11 +22,21 @@ def moved_since(row: Sequence[Any], at_ms: int) -> bool:
 
 
 def as_it_was(stored: StoredRun, history: Sequence[HistoryRow], at_ms: int) -> StoredRun:
-    """A run at a moment, from its whole history. Before its first event it was a command."""
+    """A run that has moved since, at a moment, from its whole history. Before its first event it was a command. Raises
+    HistoryDamaged where events are missing."""
     retelling = Retelling(stored.place[1], stored.view["run_id"])
-    for row in takewhile(lambda row: row.at_ms <= at_ms, history):
+    for row in history:
+        if row.at_ms > at_ms:
+            check_next(retelling, row)
+            return retold(retelling) if retelling.run.seq else as_it_was_asked(stored, row.offset)
         retelling.take(row)
-    return retold(retelling) if retelling.run.seq else as_it_was_asked(stored, history[0].offset)
+    raise HistoryDamaged(run_id=stored.view["run_id"])
+
+
+def check_next(retelling: Retelling, row: HistoryRow) -> None:
+    """Raises HistoryDamaged where the row, which comes after the moment, is not the event that follows."""
+    if row.seq != retelling.run.seq + 1:
+        raise HistoryDamaged(run_id=retelling.run.id)
 
 
 def retold(retelling: Retelling) -> StoredRun:
@@ -58,6 +68,6 @@ def page_then(
     for row in rows:
         stored = stored_view(row[:_WIDTH])
         if moved_since(row, at_ms):
-            stored = as_it_was(stored, histories[row[0]], at_ms)
+            stored = as_it_was(stored, histories.get(row[0], ()), at_ms)
         page.append(stored)
     return page

@@ -225,8 +225,8 @@ class PostgresStore:
     async def discard(self, name: str) -> None:
         await postgres_admin.drop(self._db, postgres_admin.second_schema(self._db, name))
 
-    async def begin_filling(self) -> None:
-        await postgres_admin.begin_filling(self._db)
+    async def begin_filling(self, first: Self) -> None:
+        await postgres_admin.begin_filling(self._db, first._db.schema)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Writing]:

@@ -92,14 +92,19 @@ async def _apply_missing(db: Database) -> None:
 
 
 class SchemaAudit:
-    """The tables of one schema as a transaction sees them, which may look at several."""
+    """The tables of one schema as a transaction sees them, which may look at several. `schema` is its number: a swap takes the
+    name away from the tables that the transaction sees, and gives it to others, which are empty to it."""
 
-    def __init__(self, connection: Connection, schema: str) -> None:
+    def __init__(self, connection: Connection, schema: int) -> None:
         self._connection, self._schema = connection, schema
 
     async def _fetch(self, query: str, *args: object) -> list[Record]:
-        await self._connection.execute(f'set local search_path to "{self._schema}"')
-        return await self._connection.fetch(query, *args)
+        name = await self._connection.fetchval(SETS["look_at"], self._schema)
+        while True:
+            rows = await self._connection.fetch(query, *args)
+            before, name = name, await self._connection.fetchval(SETS["look_at"], self._schema)
+            if name == before:
+                return rows
 
     async def marks(self) -> dict[int, Mark]:
         return {row[0]: Mark(*row[1:]) for row in await self._fetch(SQL["marks"])}
@@ -143,7 +148,13 @@ async def audit(db: Database) -> AsyncIterator[Audit]:
     """One read transaction; other writers go on beside it."""
     async with db.transaction("begin isolation level repeatable read, read only", AUDIT_TIMEOUT_S) as connection:
         await connection.execute(SQL["stay_in_transaction"])
-        yield SchemaAudit(connection, db.schema)
+        yield SchemaAudit(connection, await schema_number(connection, db.schema))
+
+
+async def schema_number(connection: Connection, name: str) -> int:
+    """PostgreSQL's own number of a schema, which it keeps when it is renamed."""
+    number: int = await connection.fetchval("select $1::regnamespace::oid", f'"{name}"')
+    return number
 
 
 async def empty_second(db: Database, name: str, spare: str = "") -> None:
@@ -172,9 +183,12 @@ async def drop(db: Database, schema: str) -> bool:
     return there
 
 
-async def begin_filling(db: Database) -> None:
-    """Take away what the fold does not need, keeping in the set itself what makes it again."""
+async def begin_filling(db: Database, first: str) -> None:
+    """Divide the table of events as it is divided in the schema `first`, and take away what the fold does not need, keeping in
+    the set itself what makes it again."""
     async with db.transaction() as connection:
+        for (statement,) in await connection.fetch(SETS["divided"], first):
+            await connection.execute(statement)
         await connection.execute(SETS["unbuilt_table"])
         for make, take in await connection.fetch(SETS["unneeded"], db.schema):
             await connection.execute(SETS["put_unbuilt"], make)

@@ -33,13 +33,8 @@ class PostgresBoard:
 
     async def look(self) -> tuple[Rebuild | None, float]:
         """As `projections.board.Board` says; the time is PostgreSQL's."""
-        try:
-            rows = await self._db.fetch(self._sql("board_and_time"))
-        except StoreAway as away:
-            if not isinstance(away.__cause__, MISSING):
-                raise
-            return None, (await self._db.fetch(SETS["time"]))[0][0]
-        return _read(rows)
+        ((there, now_s),) = await self._db.fetch(SETS["board_there"], f'"{self._schema}".rebuild')
+        return _read(await self._db.fetch(self._sql("board_and_time"))) if there else (None, now_s)
 
     async def change(self, work: Callable[[Rebuild | None, float], tuple[Rebuild | None, T]]) -> T:
         """As `projections.board.Board` says; the time is PostgreSQL's."""

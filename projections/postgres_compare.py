@@ -13,7 +13,7 @@ from projections.compare import (
     stray_differences,
     whole_differences,
 )
-from projections.postgres_admin import AUDIT_TIMEOUT_S, SWAP_TIMEOUT_S, SchemaAudit
+from projections.postgres_admin import AUDIT_TIMEOUT_S, SWAP_TIMEOUT_S, SchemaAudit, schema_number
 from projections.rows import CHAIN, REFUSES, SHOWN
 from projections.sql import queries
 from projections.tables import Level
@@ -42,7 +42,8 @@ async def compare(db: Database, second: str, level: Level) -> Comparison:
 
 
 async def _compare(both: Connection, old: str, new: str) -> Comparison:
-    ours, theirs = SchemaAudit(both, old), SchemaAudit(both, new)
+    ours = SchemaAudit(both, await schema_number(both, old))
+    theirs = SchemaAudit(both, await schema_number(both, new))
     stored, folded = await ours.marks(), await theirs.marks()
     found = _whole(stored, folded)
     sound = [number for number in stored if number in folded and stored[number].cluster_id == folded[number].cluster_id]

@@ -311,7 +311,7 @@ class _Worker:
         second = await self._store.second(made.name, spare=f"second_{self._id}")
         try:
             await second.migrate()
-            await second.begin_filling()
+            await second.begin_filling(self._store)
             filling = Filling(self._settings, second, self._reader, self._wrote)
             cluster_id, ends = await self._reader.cluster_id(), await filling.ends()
             for number in ends:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from projections.fold import Retelling
 from projections.tables import StoredRow, Tables
-from schemas.errors import StalePosition
+from schemas.errors import HistoryDamaged, StalePosition
 from schemas.store import Batch, HistoryRow, Mark, SetAside
 
 TRIES_MAX: Final = 20
@@ -63,7 +63,7 @@ async def _look(store: Tables, run_id: str) -> _Look | None:
         if row is None or row.chain.set_aside is None:
             return None
         mark = (await audit.marks())[row.chain.partition]
-        return _Look(mark, row, (await audit.history([run_id]))[run_id])
+        return _Look(mark, row, (await audit.history([run_id])).get(run_id, ()))
 
 
 def _again(look: _Look) -> Batch:
@@ -72,6 +72,8 @@ def _again(look: _Look) -> Batch:
     retelling = Retelling(chain.partition, chain.run_id)
     for event in look.history:
         retelling.take(event)
+    if retelling.run.seq < chain.seq:
+        raise HistoryDamaged(run_id=chain.run_id)
     row = retelling.row()._replace(first_offset=None)
     raised = replace(mark, generation=mark.generation + 1)
     return Batch(chain.partition, mark.position, raised, [row], [], {}, generation=mark.generation)

@@ -100,8 +100,9 @@ class Tables(Store, Protocol):
         """Throw that second set away, unless it serves."""
         ...
 
-    async def begin_filling(self) -> None:
-        """Of an empty second set: go without all that only readers need, until `end_filling`."""
+    async def begin_filling(self, first: Self) -> None:
+        """Of an empty second set: lie on disk as the first one was made to, and go without all that only readers need, until
+        `end_filling`."""
         ...
 
     def writing(self) -> AbstractAsyncContextManager[Writing]:

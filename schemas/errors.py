@@ -77,8 +77,8 @@ class DefinitionUnknown(WorkflowError):
 
 
 class HistoryDamaged(WorkflowError):
-    """The history of run {run_id!r} in the tables holds a record that is no event of the log. `workflow verify` shows what
-    differs, and `workflow rebuild` makes the tables anew."""
+    """The history of run {run_id!r} in the tables lacks an event, or holds a record that is none of the log. `workflow verify`
+    shows what differs, and `workflow rebuild` makes the tables anew."""
 
 
 class RunUnknown(WorkflowError):

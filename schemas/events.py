@@ -223,7 +223,7 @@ def record_time(timestamp_ms: int) -> str:
 @lru_cache(maxsize=4096)
 def _ms_text(ms: int) -> str:
     """Many events share a millisecond, and formatting one costs as much as encoding an event."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+    return f"{datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]}.{ms % 1000:03d}Z"
 
 
 def time_s(text: str) -> float:

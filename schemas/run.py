@@ -15,7 +15,7 @@ from schemas.events import RUN_COMPLETED, Envelope, StepSummary, type_names
 from schemas.identity import is_version, is_workflow_id
 from schemas.plan import Plan, plan_of
 
-EVOLVE_VERSION: Final = 2
+EVOLVE_VERSION: Final = 3
 """Raised when `evolve` or `Run.dump` changes: a snapshot of another version is folded anew from the run's history."""
 
 TIME_CHARS_MAX: Final = 40
@@ -189,12 +189,12 @@ def evolve(run: Run, type_: str, data: Mapping[str, Any], time: str, epoch: int)
             run.outputs, run.pc, run.phase = outputs, run.pc + 1, "ready"
         case "StepFailed":
             _named(run, data)
-            error = {**data["error"], "step": data["step"]}
+            error = {**_error(data["error"]), "step": data["step"]}
             _end_step(run, time, [*run.times[: run.pc], [0, None, None]] if data["attempt"] == 0 else run.times)
             run.error, run.phase = error, "failed"
         case "StepRetryScheduled":
             _named(run, data)
-            error, until = {**data["error"], "step": data["step"]}, _instant(data["until"])
+            error, until = {**_error(data["error"]), "step": data["step"]}, _instant(data["until"])
             run.error, run.until, run.tries = error, until, run.tries + 1
             run.phase, run.open_epoch = "retrying", 0
         case "StepInterrupted":
@@ -202,11 +202,7 @@ def evolve(run: Run, type_: str, data: Mapping[str, Any], time: str, epoch: int)
             run.interruptions += 1
             run.until, run.phase, run.open_epoch = None, "ready", 0
         case "RunCompleted":
-            status, error, finished = data["status"], data["error"], _instant(time)
-            if status not in _ENDS or not (error is None or isinstance(error, dict)):
-                raise ValueError("its status or its error is none that a run can end with")
-            run.status, run.error, run.finished_at = status, error, finished
-            run.phase, run.open_epoch, run.until, run.input = "done", 0, None, None
+            _completed(run, data, time)
         case "PartitionTaken":
             raise ValueError("PartitionTaken belongs to no run")
         case _:
@@ -224,8 +220,8 @@ def _requested(run: Run, data: Mapping[str, Any]) -> None:
         raise ValueError("its command or its workflow_id is no id")
     if version is not None and not is_version(version):
         raise ValueError("its version is no version")
-    if not (refused is None or isinstance(refused, dict)):
-        raise TypeError("its refusal is no error")
+    if refused is not None:
+        _error(refused)
     run.plan, run.created_at = plan_of(data["definition"]), _instant(data["requested_at"])
     run.workflow_id, run.version, run.payload = workflow_id, version, payload
     run.command = run.id if command == run.id else command  # of a start through the API; one copy of it will do
@@ -249,12 +245,29 @@ def _started(run: Run, data: Mapping[str, Any], time: str, epoch: int) -> None:
     run.started_at = run.started_at or now
 
 
+def _completed(run: Run, data: Mapping[str, Any], time: str) -> None:
+    status, error, finished = data["status"], data["error"], _instant(time)
+    if status not in _ENDS:
+        raise ValueError("its status is none that a run can end with")
+    if error is not None:
+        _error(error)
+    run.status, run.error, run.finished_at = status, error, finished
+    run.phase, run.open_epoch, run.until, run.input = "done", 0, None, None
+
+
 def _end_step(run: Run, time: str, times: list[list[Any]]) -> None:
     """`times`: of the steps that were reached, the one that ends among them."""
     attempts, began, _ = times[run.pc]
     run.times = [*times[: run.pc], [attempts, began, _instant(time)]]
     run.attempt = run.tries = run.interruptions = run.open_epoch = 0
     run.until = run.input = None
+
+
+def _error(error: Any) -> Mapping[str, Any]:
+    """The error as it came, where it says to machines and to people what it is. Raises TypeError, KeyError."""
+    if not (isinstance(error, dict) and isinstance(error["code"], str) and isinstance(error["message"], str)):
+        raise TypeError("its error has no code or no message")
+    return error
 
 
 def _instant(text: str) -> str:

@@ -9,6 +9,9 @@ from schemas.events import time_s
 
 WorkerState = Literal["owned", "none", "moving", "unknown"]
 
+OVERDUE_S: Final = 2.0
+"""What is due is written within milliseconds; later than this after its time it is overdue."""
+
 
 @dataclass(frozen=True, slots=True)
 class Worker:
@@ -210,9 +213,8 @@ def _said(reason: Reason, around: Around, now: float) -> str:
             return f"{waits}{_before(reason.before)}; its worker ends it as FAILED after WORKFLOW_DEFINITION_WAIT_S"
         case StepRunning():
             attempt = f"attempt {reason.attempt} of {reason.max_attempts} of step {reason.step}"
-            timeout = f"its timeout {'was' if time_s(reason.until) < now else 'is'} at {reason.until}"
             with_worker = f"{attempt} has been with its worker since {reason.since}"
-            return f"{with_worker}, {timeout}{_failed('the last that', reason.error)}"
+            return f"{with_worker}, {_timeout(reason, around, now)}{_failed('the last that', reason.error)}"
         case Delay():
             return f"step {reason.step} waits for its timer until {reason.until}"
         case Retry():
@@ -222,18 +224,36 @@ def _said(reason: Reason, around: Around, now: float) -> str:
             return _said_of_due(reason, around)
 
 
+def _timeout(reason: StepRunning, around: Around, now: float) -> str:
+    """When its timeout is. A worker ends what it carries out by then, so what goes on after it has not begun."""
+    if time_s(reason.until) + OVERDUE_S > now:
+        return (
+            f"its timeout is at {reason.until}" if time_s(reason.until) > now else f"its timeout was at {reason.until}"
+        )
+    if around.behind == 0 and around.worker.state == "owned":
+        waits = (
+            "it waits for one of the worker's places (WORKFLOW_EFFECTS_MAX), or the worker is busy, frozen or cut off"
+        )
+        return f"whose timeout would have been at {reason.until}: {waits}"
+    return f"its timeout was at {reason.until}"
+
+
 def _said_of_due(reason: Deciding | Overdue | NoWorker | TablesBehind, around: Around) -> str:
     event = reason.next_event if reason.step is None else f"{reason.next_event} of step {reason.step}"
     worker = f"the worker of partition {around.partition}"
     match reason:
         case Deciding():
-            return f"{event} is due, and {worker} writes it about now"
+            return f"{event} is due" + (f", and {worker} writes it about now" if around.worker.state == "owned" else "")
         case Overdue():
+            due = f"{event} has been due since {reason.since}"
+            if around.behind is None:
+                return f"{due} and is not in the tables; whether it is in the log is not known"
             why = f": {worker} is busy, frozen or cut off" if around.worker.state == "owned" else ""
-            return f"{event} has been due since {reason.since} and is not in the log{why}"
+            return f"{due} and is not in the log{why}"
         case NoWorker():
             waits = f"waiting for a worker: none owns partition {around.partition}"
-            return f"{waits}; the next one writes {event}, nothing has happened since {reason.since}"
+            first = "" if reason.next_event == "RunRequested" else ", unless a cancellation comes first"
+            return f"{waits}; {event} has been due since {reason.since}, and the next one writes it{first}"
         case TablesBehind():
             return f"{event} has been due since {reason.since}, and the tables may not show it yet"
         case _:

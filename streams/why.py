@@ -5,12 +5,13 @@ Nothing is guessed from what people are shown: `due`, `advance` and `decide` are
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from schemas.events import encode, time_s, time_text
 from schemas.run import Run
 from streams.decider import AttemptLost, Draft, Needs, TimerFired, advance, decide, due
 from streams.reasons import (
+    OVERDUE_S,
     Around,
     CommandWaits,
     Deciding,
@@ -25,9 +26,6 @@ from streams.reasons import (
     StepRunning,
     TablesBehind,
 )
-
-OVERDUE_S: Final = 2.0
-"""What is due is written within milliseconds; later than this after its time it is overdue."""
 
 
 class Timing(NamedTuple):

@@ -76,8 +76,8 @@ async def level(fleet: Fleet, topics: Topics, within_s: float = LEVEL_S) -> None
         if fleet.settings.storage_backend == "memory":
             found = await rows(fleet)
             return all(run in found and found[run]["status"] in {"SUCCESS", "FAILED"} for run in fleet.accepted)
-        found = await positions(fleet.settings)
-        return all(found.get(number, 0) >= end for number, end in ends.items())
+        stand = await positions(fleet.settings)
+        return all(stand.get(number, 0) >= end for number, end in ends.items())
 
     await until(is_level, "the tables are level with the log", within_s, every_s=0.2)
 

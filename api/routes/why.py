@@ -14,7 +14,7 @@ from api.routes.runs import RunId
 from api.routing import Api, MinPosition, Shared, StrictRoute, Wait, reach_tables
 from api.why_body import WhyBody
 from schemas import position as positions
-from schemas.errors import RunUnknown
+from schemas.errors import HistoryDamaged, RunUnknown
 from schemas.events import time_text
 from schemas.identity import home
 from schemas.position import Place
@@ -47,12 +47,14 @@ async def get_why(api: Shared, run_id: RunId, min_position: MinPosition = None, 
 
 
 async def _found(api: Api, run_id: str) -> tuple[Standing | None, StoredRun | None]:
-    """The run, or its command; a command that became a run between two looks is a run."""
+    """The run, or its command; a command that became a run between two looks is a run. Raises HistoryDamaged."""
     store = api.deps.store
     standing = await store.standing(run_id)
     waiting = await store.run(run_id) if standing is None else None
     if waiting is not None and waiting.view["seq"]:
         standing = await store.standing(run_id)
+        if standing is None:  # the row of its last event is gone
+            raise HistoryDamaged(run_id=run_id)
     return standing, waiting
 
 
@@ -78,6 +80,8 @@ async def _behind(api: Api, run_id: str) -> str:
     """What is to be said of tables that do not have a run and lack records among which it may be."""
     partition = home(run_id, _partitions(api))
     at, owners = await api.deps.store.positions(), api.deps.owners
+    if owners.end(partition) is None:
+        return f" Whether the tables lack records of partition {partition}, where it would be, is not known now: Kafka did not say."
     ends = (("e", owners.end(partition)), ("t", owners.settled(partition)))
     records = sum(max(0, (end or 0) - at.get((topic, partition), 0)) for topic, end in ends)
     if not records:

@@ -16,7 +16,7 @@ export function projectionsPage(page) {
   const ready = h("div");
   const list = h("div");
   const shown = new Map(); // name → its panel
-  const own = quarantineList("runs", page.query); // of tables that this process has for itself
+  const own = quarantineList("runs", page.query, { shared: false }); // of tables that this process has for itself
 
   async function look(signal) {
     const report = await ask("ready", {}, { signal, also: 503 });
@@ -109,7 +109,7 @@ function summary({ version, code_version: code, state, behind, quarantined }) {
 }
 
 // Runs that are set aside, a page of them at a time.
-function quarantineList(name, query) {
+function quarantineList(name, query, { shared = true } = {}) {
   const cursor = query.get("cursor") ?? "";
   const body = h("tbody");
   const runs = h("div", {}, table("Runs in quarantine", QUARANTINE, body));
@@ -120,7 +120,7 @@ function quarantineList(name, query) {
     const page = number || cursor ? await ask(path, { cursor }, { signal }) : { items: [], next_cursor: null };
     fill(body, page.items, (item) => item.run_id, quarantinedRow);
     runs.hidden = page.items.length === 0;
-    section(rest, { empty: page.items.length === 0, following: page.next_cursor, cursor }, after);
+    section(rest, { empty: page.items.length === 0, following: page.next_cursor, cursor, shared }, after);
   }
 
   return { element: h("div", {}, h("h3", {}, "Quarantine"), runs, rest), look };
@@ -130,7 +130,7 @@ function quarantinedRow({ run_id: id, partition, seq, reason }) {
   return row(h("th", { scope: "row" }, runLink(id)), String(partition), String(seq), h("span", { class: "error" }, reason));
 }
 
-function after({ empty, following, cursor }) {
+function after({ empty, following, cursor, shared }) {
   const pages = [
     cursor && h("a", { class: "button", href: "#/projections" }, "First"),
     following && h("a", { class: "button", href: `#/projections?cursor=${following}` }, "More"),
@@ -138,6 +138,7 @@ function after({ empty, following, cursor }) {
   if (empty) return h("p", {}, "No run is set aside: every event could be folded. ", pages);
   return h("div", {}, h("p", { class: "buttons" }, pages),
     h("p", {}, "They are shown as they were before, their histories go on, and other runs are not touched. ",
-      "Install a release that knows the event, and have them folded again:"),
-    copied(command(["projections", "retry"])));
+      shared ? "Install a release that knows the event, and have them folded again:"
+        : "A process of a release that knows the event folds them again when it starts."),
+    shared && copied(command(["projections", "retry"])));
 }

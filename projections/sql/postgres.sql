@@ -275,11 +275,11 @@ with granted as (
     from pg_namespace, aclexplode(nspacl) where nspname = $1::text
     union all
     select format('table %I.%I', $2::text, relname), privilege_type, grantee, is_grantable, relowner
-    from pg_class, aclexplode(relacl) where relnamespace = to_regnamespace($1::text) and relkind in ('r', 'v')
+    from pg_class, aclexplode(relacl) where relnamespace = to_regnamespace($1::text) and relkind in ('r', 'p', 'v')
     union all
     select format('table %I.%I', $2::text, relname), format('%s (%I)', privilege_type, attname), grantee, is_grantable, relowner
     from pg_attribute join pg_class on pg_class.oid = attrelid, aclexplode(attacl)
-    where relnamespace = to_regnamespace($1::text) and relkind in ('r', 'v')
+    where relnamespace = to_regnamespace($1::text) and relkind in ('r', 'p', 'v')
 )
 select format('grant %s on %s to %s', privilege_type, what, case grantee when 0 then 'public' else grantee::regrole::text end)
     || case when is_grantable then ' with grant option' else '' end

@@ -13,8 +13,15 @@ select (select document from board.rebuild), extract(epoch from clock_timestamp(
 -- name: time
 select extract(epoch from clock_timestamp())::float8
 
+-- name: board_there
+select to_regclass($1) is not null, extract(epoch from clock_timestamp())::float8
+
 -- name: write_board
 insert into board.rebuild (document) values ($1) on conflict (number) do update set document = excluded.document
+
+-- By the name that the schema has now: that of the transaction's own view may be another set's meanwhile.
+-- name: look_at
+select set_config('search_path', $1::oid::regnamespace::text, true)
 
 -- What a set that is being filled goes without, each as what makes it and what takes it away.
 -- name: unneeded
@@ -26,6 +33,32 @@ union all
 select pg_get_indexdef(indexrelid), format('drop index %I', relname)
 from pg_index join pg_class on pg_class.oid = indexrelid
 where relnamespace = to_regnamespace($1) and not indisunique and relname <> 'runs_unfinished'
+
+-- What divides the table of events as an installation has divided it; nothing where it has not. The new key comes when the
+-- old table, whose key has its name, is gone.
+-- name: divided
+with history as (
+    select oid from pg_class where relnamespace = to_regnamespace($1) and relname = 'history' and relkind = 'p'
+), parts as (
+    select level, part.relname, parent.relname as parent, pg_get_expr(part.relpartbound, part.oid) as bound,
+        coalesce(' partition by ' || pg_get_partkeydef(part.oid), '') as further, ' tablespace ' || quote_ident(spcname) as place
+    from history, pg_partition_tree(history.oid) join pg_class as part on part.oid = relid
+    left join pg_class as parent on parent.oid = parentrelid left join pg_tablespace as space on space.oid = part.reltablespace
+), steps as (
+    select -3 as step, 'alter table history rename to undivided' as statement from history
+    union all
+    select -2, 'create table history (like undivided including all excluding indexes) partition by '
+        || pg_get_partkeydef(oid) from history
+    union all
+    select -1, 'drop table undivided' from history
+    union all
+    select 0, format('alter table history add constraint %I %s', conname, pg_get_constraintdef(pg_constraint.oid))
+    from history join pg_constraint on conrelid = history.oid and contype = 'p'
+    union all
+    select level, format('create table %I partition of %I %s', relname, parent, bound) || further || coalesce(place, '')
+    from parts where level > 0
+)
+select statement from steps order by step, statement
 
 -- name: unbuilt_table
 create table if not exists unbuilt (make text not null)

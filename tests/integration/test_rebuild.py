@@ -18,9 +18,10 @@ from projections.postgres import PostgresStore
 from projections.progress import Progress
 from projections.projector import Projector
 from projections.rebuild import RebuildCancelled, cancel, outcome, rebuild, request, work
+from projections.retry import retry
 from projections.rows import REFUSES
-from projections.tables import Level, Tables
-from schemas.errors import BrokerAway, LogMismatch
+from projections.tables import Audit, Level, Tables
+from schemas.errors import BrokerAway, HistoryDamaged, LogMismatch
 from schemas.ports import TP
 from schemas.settings import Settings
 from tests.contract.cases import pending
@@ -103,6 +104,46 @@ async def test_the_same_rows_come_out(made: tuple[Tables, Damage]) -> None:
     assert rebuilt.events == said[-1].events == said[-1].total == sum(map(len, log.records))
     assert said[0].events < said[-1].events
     assert (said[-1].eta_s, said[-1].events_per_s > 0, said[-1].phase) == (0, True, "done")
+
+
+async def test_an_audit_keeps_to_its_tables_through_an_exchange(made: tuple[Tables, Damage]) -> None:
+    """Whoever began to look before an exchange goes on with the tables as they were."""
+    store, _ = made
+    settings, topics, _ = await filled(store, 23, runs=20)
+    await store.apply_pending(0, 0, 1, [pending("waits")])
+
+    async def seen(audit: Audit) -> list[Any]:
+        ids = [run_id async for some in audit.run_ids(0) for run_id in some]
+        found = [await audit.marks(), ids, await audit.runs(ids), await audit.history(ids), await audit.pending(0)]
+        return [*found, await audit.begun(ids), await audit.rows_below(0, 10)]
+
+    async with store.audit() as audit:
+        marks = await audit.marks()
+        assert (await rebuild(settings, store, topics, ignore)).differences == []
+        assert await audit.marks() == marks
+        through = await seen(audit)
+    assert len(through[1]) == len(through[2]) == 20
+    async with store.audit() as audit:
+        after = await seen(audit)
+    assert through[1:4] == after[1:4]
+    assert [row.run_id for row in through[4]] == ["waits"]
+
+
+async def test_a_run_with_a_hole_is_not_folded_again(made: tuple[Tables, Damage]) -> None:
+    """Its row would be that of another run; it stays as it is until the history is whole again."""
+    store, damage = made
+    settings, topics, before = await filled(store, 24, runs=20)
+    holed, emptied = sorted(run for run, row in before["rows"].items() if row.chain.set_aside is None)[:2]
+    await damage(f"update runs set set_aside = 'it is from the future' where run_id in ('{holed}', '{emptied}')")  # noqa: S608
+    await damage(DELETE.format(run=holed))
+    await damage(f"delete from history where run_id = '{emptied}'")  # noqa: S608 - of this test
+    for run_id in (holed, emptied):
+        with pytest.raises(HistoryDamaged):
+            await retry(store, run_id)
+    aside = [each.run_id for each in await store.set_aside("", limit=100)]
+    assert {holed, emptied} <= set(aside)
+    await rebuild(settings, store, topics, ignore)
+    assert await everything(store) == before
 
 
 async def test_damage_is_told_and_mended(made: tuple[Tables, Damage]) -> None:

@@ -269,9 +269,12 @@ async def test_runs_that_cannot_be_folded_are_quarantined_and_tried_again(settin
         assert (code, all(run in out for run in found)) == (0, True)
         assert await old.stop() == 0
         fleet.start("projector")
-        assert (await finished(command_line(settings, "projections", "retry", "nobody")))[0] == Exit.NOT_FOUND
+        named = [next(iter(failed)), "nobody", next(iter(failed))]
+        code, out, err = await finished(command_line(settings, "projections", "retry", *named))
+        assert (code, out) == (Exit.NOT_FOUND, "Runs: 1 shown again, 0 still set aside.\n"), err
+        assert "Not set aside: 'nobody'." in err
         code, out, err = await finished(command_line(settings, "projections", "retry"))
-        assert (code, out) == (0, f"Runs: {len(found)} shown again, 0 still set aside.\n"), err
+        assert (code, out) == (0, f"Runs: {len(found) - 1} shown again, 0 still set aside.\n"), err
         assert await quarantined() == {}
         again = await ask(fleet, "GET", one)
         assert (again.json()["seq"], again.json()["set_aside"]) == (aside.json()["seq"], None)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ops.tables import message
 from projections.fold import run_row
 from projections.rows import columns
 from schemas.events import SHAPES, time_text
@@ -30,7 +31,7 @@ NAMES: Final = sorted({name for shape in SHAPES.values() for name in shape.__ann
 SOUND: Final = {
     "step": "a",
     "attempt": 1,
-    "error": {"code": "x"},
+    "error": {"code": "x", "message": "y"},
     "until": time_text(NOW),
     "output": 1,
     "status": "FAILED",
@@ -59,6 +60,7 @@ def test_an_event_is_folded_or_sets_its_run_aside(past: Any, type_: str, data: A
     if run.set_aside is not None:
         assert shown(run) == before
     assert run.status in STATUSES
+    assert run.error is None or message(run.error)
     clock = Clock(int(NOW * 1000), None, int(NOW * 1000))
     clock.tick(int(NOW * 1000), run.status)
     chain, row = columns(run_row(0, run, clock, 0, 0))

@@ -59,10 +59,13 @@ class Store(MemoryStore):
         super().__init__()
         self.away = False
         self.at: Position = {}
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def positions(self) -> Position:
         if self.away:
             raise StoreAway(reason="down")
+        await self.answers.wait()
         return self.at
 
 
@@ -165,6 +168,20 @@ async def test_a_projection_that_is_behind_shows_by_how_much(process: Process, m
     assert process.part("projection")[0] == "degraded"
     assert process.status == (True, "degraded")
     process.store.at = {("e", 0): 7, ("t", 1): 3}
+    await until(lambda: process.part("projection") == ("ok", "level with the log"))
+
+
+async def test_the_log_is_looked_at_while_the_store_hangs(process: Process) -> None:
+    """Records that come meanwhile are counted, each from when it came."""
+    process.prepared.set()
+    await until(lambda: process.part("projection") == ("ok", "level with the log"))
+    process.store.answers.clear()
+    process.kafka.ends = {"workflow.events/0": 2}
+    await until(lambda: process.part("projection")[1].startswith("2 records"))
+    process.kafka.ends = {"workflow.events/0": 5}
+    await until(lambda: process.part("projection")[1].startswith("5 records"))
+    process.store.at = {("e", 0): 5}
+    process.store.answers.set()
     await until(lambda: process.part("projection") == ("ok", "level with the log"))
 
 

@@ -15,6 +15,7 @@ import httpx
 import orjson
 import pytest
 
+from api.reads import instant
 from schemas.events import time_text
 from schemas.identity import home
 from schemas.store import RunFilter
@@ -101,6 +102,54 @@ async def test_what_is_no_time_that_has_passed_is_a_400(
 ) -> None:
     """Nonsense, times without an offset, and times to come."""
     assert pointers(problem(await client.get(path, params={name: at}), 400, "parameter_invalid")) == [f"query/{name}"]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["2016-12-31T23:58:60Z", "2016-12-31T23:59:61Z", "2016-12-31T23:00:00+02:60", "0000-01-01T00:00:00Z"]
+)
+async def test_what_looks_like_a_time_is_a_400(client: httpx.AsyncClient, wrong: str) -> None:
+    """Seconds and offsets that no clock has, and a year that no calendar has."""
+    assert pointers(problem(await client.get(COUNTS, params={"as_of": wrong}), 400, "parameter_invalid")) == [
+        "query/as_of"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00.000000Z"),
+        ("2017-01-01T01:59:60.25+02:00", "2017-01-01T00:00:00.250000Z"),
+        ("2016-12-31t23:59:59.1234567890123z", "2016-12-31T23:59:59.123456Z"),
+        ("2017-01-01 05:29:00-18:31", "2017-01-02T00:00:00.000000Z"),
+    ],
+)
+def test_a_time_in_every_way_that_is_legal(text: str, same: str) -> None:
+    """Leap seconds, any number of digits, offsets."""
+    assert instant(text, "as_of") == same
+
+
+async def test_a_history_with_a_hole_is_no_past(
+    world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where events are missing nobody is shown another past than the log's."""
+    times = await logged(client, "early")
+    history = world.store._data.history["early"]
+    del history[:2]
+    for path, query in (
+        (f"{RUNS}/early", {"at": times[0]}),
+        (f"{RUNS}/early", {"at": "2"}),
+        (f"{RUNS}/early", {"at": times[3]}),
+        (RUNS, {"as_of": times[2]}),
+    ):
+        problem(await client.get(path, params=query), 500, "history_damaged")
+    history.clear()
+    monkeypatch.setattr(world.store, "standing", _nowhere)
+    problem(await client.get(f"{RUNS}/early", params={"at": "3"}), 500, "history_damaged")
+    problem(await client.get(f"{RUNS}/early/why"), 500, "history_damaged")
+
+
+async def _nowhere(_run_id: str) -> None:
+    """The row of its last event is not there."""
 
 
 async def test_lists_and_counts_of_a_time(world: World, client: httpx.AsyncClient) -> None:

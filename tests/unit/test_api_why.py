@@ -137,6 +137,9 @@ async def test_a_run_that_tables_do_not_have_and_may_lack(world: World, client: 
     path = "/api/v1/runs/r1/why"
     world.owners.events = (await world.store.positions()).get(("e", R1), 0)
     assert problem(await client.get(path), 404, "run_unknown")["detail"] == "There is no run 'r1'."
+    events, world.owners.events = world.owners.events, None
+    assert "is not known now" in problem(await client.get(path), 404, "run_unknown")["detail"]
+    world.owners.events = events
     world.owners.events, world.owners.commands = world.owners.events + 2, 1
     assert f"lack 3 records of partition {R1}" in problem(await client.get(path), 404, "run_unknown")["detail"]
 

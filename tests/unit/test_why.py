@@ -9,8 +9,8 @@ import pytest
 
 from schemas.events import time_text
 from schemas.run import Run, evolve
-from streams.reasons import FIELDS, Around, Reason, Worker, told
-from streams.why import OVERDUE_S, Timing, why, why_waiting
+from streams.reasons import FIELDS, OVERDUE_S, Around, Reason, Worker, told
+from streams.why import Timing, why, why_waiting
 from tests.given import (
     NOW,
     delay,
@@ -155,13 +155,51 @@ def test_what_is_said_of_what_is_due() -> None:
         "the worker of partition 3 is busy, frozen or cut off"
     )
     assert explained(waits(), NONE, late)["reason"] == (
-        "waiting for a worker: none owns partition 3; the next one writes StepSucceeded of step wait, "
-        f"nothing has happened since {LATER}"
+        f"waiting for a worker: none owns partition 3; StepSucceeded of step wait has been due since {LATER}, "
+        "and the next one writes it, unless a cancellation comes first"
+    )
+    not_known = "which worker owns partition 3 is not known: no answer within 2 s"
+    assert explained(waits(), UNKNOWN, NOW + 60)["reason"] == f"StepSucceeded of step wait is due; {not_known}"
+    assert explained(waits(), UNKNOWN, late)["reason"] == (
+        f"StepSucceeded of step wait has been due since {LATER} and is not in the tables; "
+        f"whether it is in the log is not known; {not_known}"
     )
     assert explained(waits(), replace(NONE, behind=7), late)["reason"] == (
         f"StepSucceeded of step wait has been due since {LATER}, and the tables may not show it yet; "
         "no worker owns partition 3 now, and without one nothing happens; the tables lack 7 records of partition 3"
     )
+
+
+@pytest.mark.parametrize(
+    ("around", "late_s", "said"),
+    [
+        (OWNED, -1, "its timeout is at {until}"),
+        (OWNED, 1, "its timeout was at {until}"),
+        (
+            OWNED,
+            OVERDUE_S + 1,
+            (
+                "whose timeout would have been at {until}: it waits for one of the worker's places "
+                "(WORKFLOW_EFFECTS_MAX), or the worker is busy, frozen or cut off"
+            ),
+        ),
+        (
+            replace(OWNED, behind=2),
+            OVERDUE_S + 1,
+            "its timeout was at {until}; the tables lack 2 records of partition 3",
+        ),
+        (
+            UNKNOWN,
+            OVERDUE_S + 1,
+            "its timeout was at {until}; which worker owns partition 3 is not known: no answer within 2 s",
+        ),
+    ],
+)
+def test_an_attempt_past_its_timeout(around: Around, late_s: float, said: str) -> None:
+    """A worker ends in time what it carries out, so an attempt that goes on has not begun, if the tables show all."""
+    answer = explained(given(requested(PAY), started("pay")), around, NOW + 10 + late_s)
+    assert answer["code"] == "step_running"
+    assert answer["reason"].endswith(f"since {AT}, " + said.format(until=time_text(NOW + 10)))
 
 
 def test_an_attempt_whose_worker_is_gone() -> None:
@@ -233,10 +271,16 @@ def test_an_end_that_cannot_be_read() -> None:
     assert explained(given(requested(), ("RunCompleted", {})))["code"] == "set_aside"
 
 
-@pytest.mark.parametrize("error", [{}, {"code": 1}])
+@pytest.mark.parametrize("error", [{}, {"code": 1}, {"code": "x", "message": None}, [], "x"])
 def test_an_error_of_another_shape(error: Any) -> None:
-    """Is shown as it is."""
-    assert explained(ended("FAILED", error))["error"] == error
+    """Nobody could show it: the run is set aside, wherever the error stands."""
+    told = {"step": "call", "attempt": 1, "error": error, "until": AT}
+    for run in (
+        ended("FAILED", error),
+        given(requested(), started(), ("StepFailed", told)),
+        given(requested(), started(), ("StepRetryScheduled", told)),
+    ):
+        assert explained(run)["code"] == "set_aside"
 
 
 @pytest.mark.parametrize(
@@ -264,7 +308,7 @@ def test_what_is_said_of_a_command() -> None:
         f"the start has waited since {AT} to be taken by the worker of partition 3, with 4 commands before it"
     )
     assert waiting(9, NONE)["reason"] == (
-        f"waiting for a worker: none owns partition 3; the next one writes RunRequested, nothing has happened since {AT}"
+        f"waiting for a worker: none owns partition 3; RunRequested has been due since {AT}, and the next one writes it"
     )
 
 
