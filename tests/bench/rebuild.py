@@ -72,7 +72,7 @@ async def run(options: Options) -> list[Figure]:
                 async with _traffic(platform):
                     await _rebuild(platform, bare, rounds, curve=curve, prefix=f"with {TRAFFIC_PER_S:g} starts/s: ")
                 await watch.level(LEVEL_S)
-                await _verify(platform)
+                rounds.add("workflow verify", await _verify(platform), "events/s", better="more")
     return rounds.figures()
 
 
@@ -80,11 +80,21 @@ async def _sizes(platform: Running, watch: Watch, rounds: Rounds) -> None:
     """What a run and an event take on disk, indexes and all, in the tables and in the log."""
     events = sum((await watch.ends(platform.settings.topics.events)).values())
     runs, size_of_runs, size_of_history = await watch.sizes()
-    folders = platform.folder.rglob(f"{platform.settings.topics.events}-*/*.log")
+    topics = platform.settings.topics
+    events_size, around_size = (
+        _on_disk(platform, topics.events),
+        sum(_on_disk(platform, topic) for topic in (topics.trigger, topics.completed)),
+    )
     rounds.add("events in the log", events, "events", better="more")
     rounds.add("PostgreSQL, history, per event", size_of_history / events, "bytes")
     rounds.add("PostgreSQL, rows of runs, per run", size_of_runs / runs, "bytes")
-    rounds.add("Kafka, per event", sum(file.stat().st_size for file in folders) / events, "bytes")
+    rounds.add("Kafka, per event", events_size / events, "bytes")
+    rounds.add("Kafka, start and announcement, per run", around_size / runs, "bytes")
+
+
+def _on_disk(platform: Running, topic: str) -> int:
+    """Bytes of a topic's records, without their indexes."""
+    return sum(file.stat().st_size for file in platform.folder.rglob(f"{topic}-*/*.log"))
 
 
 async def _read_all(settings: Settings, take: Callable[[TP, Sequence[Record]], None]) -> float:
@@ -146,11 +156,15 @@ async def _rebuild(platform: Running, bare: float, rounds: Rounds, *, curve: boo
         add("memory of both processes, from second to second", size / 2**20, "MiB")
 
 
-async def _verify(platform: Running) -> None:
-    process = await _command(platform, "verify")
+async def _verify(platform: Running) -> float:
+    """Events per second of the whole command. Raises ScenarioFailed."""
+    began = time.monotonic()
+    process = await _command(platform, "verify", "-o", "json")
     out, err = await process.communicate()
     if process.returncode != 0:
         raise ScenarioFailed(f"verify found differences: {(out + err).decode(errors='replace')[-1000:]}")
+    events: int = orjson.loads(out)["events"]
+    return events / (time.monotonic() - began)
 
 
 async def _command(platform: Running, *words: str) -> asyncio.subprocess.Process:
