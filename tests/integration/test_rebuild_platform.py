@@ -120,6 +120,7 @@ async def test_nothing_is_sent_by_a_rebuild(settings: Settings, tmp_path: Path) 
         assert fleet.deliveries() == deliveries
 
 
+@pytest.mark.long
 async def test_killed_and_resumed(settings: Settings, tmp_path: Path) -> None:
     """`workflow rebuild` and its helpers are killed in the middle: the tables serve on, and the next start goes on from there."""
     slow = {"workflow_projector_batch_max": 1}
@@ -147,6 +148,7 @@ async def test_killed_and_resumed(settings: Settings, tmp_path: Path) -> None:
         await judged(fleet)
 
 
+@pytest.mark.long
 async def test_what_was_left_is_finished_by_a_projector(settings: Settings, tmp_path: Path) -> None:
     """An operator's rebuild is killed and not begun again: a projector goes on with it."""
     async with platform(settings, tmp_path) as fleet:
