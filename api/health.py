@@ -66,9 +66,7 @@ class ApiHealth:
                 await asyncio.wait({asking}, timeout=PULSE_S)  # after the log, so that level tables are seen to be
                 if asking.done():
                     asking.result()
-                if (
-                    self._settings.storage_backend == "memory"
-                ):  # elsewhere that is the projectors', who may read the events
+                if self._settings.storage_backend == "memory":  # elsewhere projectors do, who may read the events
                     self._quarantined = await self._store.count_set_aside()
                     await look_up_age(self._watch, self._reader, self._settings.topics.events)
                 self._kafka_seen = self._kafka_seen or (self._sender.away is None and self._catalog.away is None)
@@ -88,22 +86,11 @@ class ApiHealth:
         }
         if self._keys is not None:
             components["keys"] = _component(_trouble(self._keys), seen=self._keys.levelled)
-        if self._stop.is_set():
-            return ReadyReport(
-                ready=False, status="draining", components=components, lag=events, quarantined=self._quarantined
-            )
-        if not (self._kafka_seen and self._store_seen and self._is_prepared()):
-            return ReadyReport(
-                ready=False, status="starting", components=components, lag=events, quarantined=self._quarantined
-            )
+        stopping = self._stop.is_set()
+        ready = not stopping and self._kafka_seen and self._store_seen and self._is_prepared()
         sound = all(component.state == "ok" for component in components.values())
-        return ReadyReport(
-            ready=True,
-            status="ready" if sound else "degraded",
-            components=components,
-            lag=events,
-            quarantined=self._quarantined,
-        )
+        status = "draining" if stopping else "starting" if not ready else "ready" if sound else "degraded"
+        return ReadyReport(ready, status, components, events, self._quarantined)
 
     def _is_prepared(self) -> bool:
         """Topics and tables are there, and a key that was made before the start is known."""

@@ -47,6 +47,8 @@ class _Data:
         self.marks: dict[int, Mark] = {}
         self.commands: dict[int, int] = {}
         self.runs: dict[str, StoredRow] = {}
+        self.aside: dict[str, StoredRow] = {}
+        """those of `runs` that are set aside"""
         self.history: dict[str, list[HistoryRow]] = {}
         self.pending: dict[str, PendingRow] = {}
         self.unfinished = Counter[str]()
@@ -174,6 +176,10 @@ class MemoryStore:
             if old is not None:
                 chain = chain._replace(first_offset=old.chain.first_offset)
             new = data.runs[row.run_id] = StoredRow(chain, shown)
+            if chain.set_aside is not None:
+                data.aside[row.run_id] = new
+            else:
+                data.aside.pop(row.run_id, None)
             data.place(row.run_id, shown.created_us)
             waiting = data.pending.pop(row.run_id, None)
             data.unfinished[shown.workflow_id] += _unfinished(new) - _unfinished(old)
@@ -261,12 +267,11 @@ class MemoryStore:
         return [each for each in sorted(self._set_aside()) if each.run_id > after][:limit]
 
     async def count_set_aside(self) -> int:
-        return sum(1 for _ in self._set_aside())
+        return len(self._data.aside)
 
     def _set_aside(self) -> Iterator[SetAside]:
-        for run_id, (chain, _) in self._data.runs.items():
-            if chain.set_aside is not None:
-                yield SetAside(run_id, chain.partition, chain.seq, chain.set_aside)
+        for run_id, (chain, _) in self._data.aside.items():
+            yield SetAside(run_id, chain.partition, chain.seq, chain.set_aside or "")
 
     async def positions(self) -> Position:
         return self._data.positions()

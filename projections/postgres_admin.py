@@ -152,8 +152,8 @@ async def audit(db: Database) -> AsyncIterator[Audit]:
 
 
 async def schema_number(connection: Connection, name: str) -> int:
-    """PostgreSQL's own number of a schema, which it keeps when it is renamed."""
-    number: int = await connection.fetchval("select $1::regnamespace::oid", f'"{name}"')
+    """PostgreSQL's own number of the schema that has the name in the transaction's view; it keeps it when it is renamed."""
+    number: int = await connection.fetchval("select oid from pg_namespace where nspname = $1", name)
     return number
 
 

@@ -13,6 +13,7 @@ import pytest
 from api import health as health_module
 from api import probes
 from api.health import ApiHealth
+from api.metrics import of_report
 from api.probes import ready_body
 from projections.memory import MemoryStore
 from schemas.errors import BrokerAway, LogMismatch, StoreAway
@@ -21,7 +22,8 @@ from schemas.position import Position
 from schemas.settings import Settings
 from streams.key_reader import KeyReader
 from tests.api.world import until
-from tests.histories import LogRecord
+from tests.feeding import feed
+from tests.histories import LogRecord, random_log
 
 SETTINGS = Settings(workflow_partitions=2)
 
@@ -169,6 +171,23 @@ async def test_a_projection_that_is_behind_shows_by_how_much(process: Process, m
     assert process.status == (True, "degraded")
     process.store.at = {("e", 0): 7, ("t", 1): 3}
     await until(lambda: process.part("projection") == ("ok", "level with the log"))
+
+
+async def test_tables_of_its_own_tell_how_many_runs_are_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No projector counts them elsewhere; where tables are shared, one does."""
+    monkeypatch.setattr(health_module, "PULSE_S", 0.005)
+    log = random_log(24, partitions=1, runs=20)
+    for backend in ("memory", "postgres"):
+        process = Process(settings=SETTINGS.model_copy(update={"storage_backend": backend}))
+        process.prepared.set()
+        await feed(process.store, log)
+        task = asyncio.create_task(process.health.run())
+        await until(lambda process=process: process.health.report().ready)  # type: ignore[misc]
+        samples = {sample.name: sample.value for sample in of_report(process.health.report())}
+        expected = len(await process.store.set_aside("", limit=100)) if backend == "memory" else None
+        assert samples.get("workflow_runs_quarantined") == expected != 0
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def test_the_log_is_looked_at_while_the_store_hangs(process: Process) -> None:
