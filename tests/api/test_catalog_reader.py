@@ -127,7 +127,7 @@ async def test_records_that_are_no_facts_are_passed_over(ours: Settings) -> None
     assert (defined.version, created) == (3, True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_broker_that_dies_and_comes_back(own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Questions end in bounded time; known definitions stay; afterwards the reader follows on by itself."""
     monkeypatch.setattr(following, "CHECK_S", 0.2)

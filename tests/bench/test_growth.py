@@ -38,11 +38,13 @@ def test_one_partition_is_folded_and_written_in_turns() -> None:
     assert carries(Setup(1, 3, 3, 2), COSTS) == pytest.approx(one, rel=0.05)
 
 
+@pytest.mark.long
 def test_twice_of_everything_carries_twice_as_much() -> None:
     half, whole = carries(Setup(8, 2, 2, 1, 2), COSTS), carries(Setup(16, 4, 4, 1, 4), COSTS)
     assert whole == pytest.approx(2 * half, rel=0.1)
 
 
+@pytest.mark.long
 def test_more_partitions_than_projectors_keep_these_busy() -> None:
     """While one partition is written another is folded."""
     assert carries(Setup(16, 8, 8, 1, 8), COSTS) > 1.3 * carries(Setup(8, 8, 8, 1, 8), COSTS)

@@ -47,6 +47,7 @@ class ComposeKafka(KafkaServer):
         return path
 
 
+@pytest.mark.long
 async def test_both_listeners_serve_the_platform() -> None:
     """A record written from outside is read by a group from inside."""
     with servers.server_folder() as folder, servers.closing_reaper() as reaper:

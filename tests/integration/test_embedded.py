@@ -50,6 +50,7 @@ async def consume(address: str, topic: str, count: int) -> set[bytes]:
         return {(await consumer.getone()).value for _ in range(count)}
 
 
+@pytest.mark.long
 async def test_records_survive_the_kill_of_kafka(own_kafka: KafkaServer) -> None:
     """After kill -9 the broker comes back on its port with what it had acknowledged."""
     address = own_kafka.address
@@ -150,6 +151,7 @@ for kind in (PostgresServer, KafkaServer):
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="takes privileges of root away")
 def test_servers_start_with_the_privileges_of_a_container() -> None:
     """Root in a container is less than root; the servers start all the same, in a folder that is closed to others."""

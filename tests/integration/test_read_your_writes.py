@@ -120,7 +120,7 @@ async def slowed(projectors: list[Member], client: Client) -> AsyncIterator[None
             one.thaw()
 
 
-@pytest.mark.parametrize("backend", ["postgres", "filesystem"])
+@pytest.mark.parametrize("backend", ["postgres", pytest.param("filesystem", marks=pytest.mark.long)])
 async def test_no_answer_is_older_than_its_position(settings: Settings, tmp_path: Path, backend: str) -> None:
     """Hundreds of writes at one API process, each begun while the projector stands still and looked at through the other
     one. Without a position some of these looks come too early; with one, none does."""

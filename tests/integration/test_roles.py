@@ -262,7 +262,7 @@ async def test_a_rebuild_without_rights_says_who_has_them(settings: Settings, us
     await store.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_a_platform_of_three_users(
     settings: Settings, users: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any

@@ -135,6 +135,7 @@ async def test_reading_without_a_group(settings: Settings) -> None:
         assert await other.cluster_id() == cluster != ""
 
 
+@pytest.mark.long
 async def test_a_reader_outlives_an_outage(own_kafka: KafkaServer) -> None:
     """While the broker is away every question ends in BrokerAway; afterwards the same reader answers."""
     settings = Settings(kafka_bootstrap_servers=own_kafka.address, workflow_partitions=1)

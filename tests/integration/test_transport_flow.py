@@ -156,7 +156,7 @@ async def test_a_log_that_went_back_ends_the_member(settings: Settings, caplog: 
     assert "it ends before offset 1000" in caplog.text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_reading_and_committing_survive_a_broker_that_is_killed(own_kafka: KafkaServer) -> None:
     """Kill -9 of the broker for longer than a session: nothing crashes, a commit begun meanwhile waits and is then
     accepted or refused, and records go on from where they were."""

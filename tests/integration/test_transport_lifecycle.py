@@ -26,6 +26,7 @@ def unused_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
+@pytest.mark.long
 async def test_a_start_waits_for_an_absent_broker(own_kafka: KafkaServer, caplog: pytest.LogCaptureFixture) -> None:
     """Each failed try says so in a line; when the broker comes the member joins, by the same group object."""
     settings = await kafka_settings(own_kafka.address, "own.")
