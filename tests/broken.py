@@ -52,7 +52,7 @@ def position_outside_the_transaction() -> None:
     from projections.postgres import PostgresStore
     from schemas.store import Batch
 
-    move, moved = postgres_write._move, 0.3
+    move, moved = postgres_write._move, 1.0
 
     async def nothing(*_: object) -> None: ...
 
