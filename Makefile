@@ -19,6 +19,8 @@ PIP_QUIETLY := -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 # Tests wait for servers more than they compute: so many of their files run at once, on servers of their own.
 PROCESSES ?= 3
+# The tests to be run all the time, but for those of the pages.
+USUAL := -m "not long" --ignore=tests/ui
 # Per cent of lines and branches that the tests together must reach.
 COVERAGE_MIN ?= 88
 
@@ -40,12 +42,12 @@ run: setup
 
 # A browser takes a processor for itself, and what others wait for would come late: its tests run after them.
 tests: setup
-	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile $(if $(ARGS),$(ARGS),-m "not long" --ignore=tests/ui)
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile $(if $(ARGS),$(ARGS),$(USUAL))
 	@$(if $(ARGS),:,$(BIN)/pytest -n 2 --dist loadfile tests/ui)
 
 # The same with every line and branch counted, which takes half as long again.
 coverage: setup
-	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --cov --cov-fail-under=$(COVERAGE_MIN) -m "not long" --ignore=tests/ui $(ARGS)
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --cov --cov-fail-under=$(COVERAGE_MIN) $(USUAL) $(ARGS)
 
 # Whole platforms that are started, killed, frozen and secured, one after the other: a quarter of an hour.
 tests-long: setup

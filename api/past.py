@@ -11,9 +11,8 @@ from api.errors import RunNotThen
 from api.ports import Deps
 from api.reads import past_ms
 from projections.fold import Retelling
-from projections.past import as_it_was_asked, check_next, retold
+from projections.past import as_it_was_asked, retold
 from projections.rows import instant_us
-from schemas.errors import HistoryDamaged
 from schemas.events import time_text
 from schemas.store import HistoryRow, ReadStore, StoredRun
 
@@ -47,12 +46,11 @@ async def run_then(store: ReadStore, stored: StoredRun, moment: Moment) -> Store
     async for row in _history(store, view["run_id"]):
         first = row.offset if row.seq == 1 else first
         if _is_later(row, moment):
-            check_next(retelling, row)
+            retelling.check_next(row)
             break
         retelling.take(row)
     else:
-        if retelling.run.seq < view["seq"]:
-            raise HistoryDamaged(run_id=view["run_id"])
+        retelling.check_end(view["seq"])
     if retelling.run.seq:
         return stored if retelling.run.seq == view["seq"] else retold(retelling)
     if moment.at_ms is not None and instant_us(view["created_at"]) > moment.at_ms * 1000:

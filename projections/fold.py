@@ -253,13 +253,22 @@ class Retelling:
 
     def take(self, row: HistoryRow) -> None:
         """The next event. Raises HistoryDamaged, also where one before it is missing."""
-        if row.seq != self.run.seq + 1:
-            raise HistoryDamaged(run_id=self.run.id)
+        self.check_next(row)
         extend(self.run, _event(self.run.id, row.value), digest(row.value))
         if self.clock is None:
             self.clock, self._first = Clock(row.at_ms, None, row.at_ms), row.offset
         self.clock.tick(row.at_ms, self.run.status)
         self._last = row.offset
+
+    def check_next(self, row: HistoryRow) -> None:
+        """Raises HistoryDamaged where the row, which is not taken, is not that of the event that follows."""
+        if row.seq != self.run.seq + 1:
+            raise HistoryDamaged(run_id=self.run.id)
+
+    def check_end(self, seq: int) -> None:
+        """Raises HistoryDamaged where the last rows of a run with so many events were missing."""
+        if self.run.seq < seq:
+            raise HistoryDamaged(run_id=self.run.id)
 
     def row(self) -> RunRow:
         """The run's row, as the batch that began it would have it; there was an event."""

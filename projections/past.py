@@ -27,16 +27,10 @@ def as_it_was(stored: StoredRun, history: Sequence[HistoryRow], at_ms: int) -> S
     retelling = Retelling(stored.place[1], stored.view["run_id"])
     for row in history:
         if row.at_ms > at_ms:
-            check_next(retelling, row)
+            retelling.check_next(row)
             return retold(retelling) if retelling.run.seq else as_it_was_asked(stored, row.offset)
         retelling.take(row)
     raise HistoryDamaged(run_id=stored.view["run_id"])
-
-
-def check_next(retelling: Retelling, row: HistoryRow) -> None:
-    """Raises HistoryDamaged where the row, which comes after the moment, is not the event that follows."""
-    if row.seq != retelling.run.seq + 1:
-        raise HistoryDamaged(run_id=retelling.run.id)
 
 
 def retold(retelling: Retelling) -> StoredRun:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from projections.fold import Retelling
 from projections.tables import StoredRow, Tables
-from schemas.errors import HistoryDamaged, StalePosition
+from schemas.errors import StalePosition
 from schemas.store import Batch, HistoryRow, Mark, SetAside
 
 TRIES_MAX: Final = 20
@@ -72,8 +72,7 @@ def _again(look: _Look) -> Batch:
     retelling = Retelling(chain.partition, chain.run_id)
     for event in look.history:
         retelling.take(event)
-    if retelling.run.seq < chain.seq:
-        raise HistoryDamaged(run_id=chain.run_id)
+    retelling.check_end(chain.seq)
     row = retelling.row()._replace(first_offset=None)
     raised = replace(mark, generation=mark.generation + 1)
     return Batch(chain.partition, mark.position, raised, [row], [], {}, generation=mark.generation)

@@ -226,16 +226,13 @@ def _said(reason: Reason, around: Around, now: float) -> str:
 
 def _timeout(reason: StepRunning, around: Around, now: float) -> str:
     """When its timeout is. A worker ends what it carries out by then, so what goes on after it has not begun."""
-    if time_s(reason.until) + OVERDUE_S > now:
-        return (
-            f"its timeout is at {reason.until}" if time_s(reason.until) > now else f"its timeout was at {reason.until}"
-        )
-    if around.behind == 0 and around.worker.state == "owned":
+    late_s = now - time_s(reason.until)
+    if late_s >= OVERDUE_S and around.behind == 0 and around.worker.state == "owned":
         waits = (
             "it waits for one of the worker's places (WORKFLOW_EFFECTS_MAX), or the worker is busy, frozen or cut off"
         )
         return f"whose timeout would have been at {reason.until}: {waits}"
-    return f"its timeout was at {reason.until}"
+    return f"its timeout {'was' if late_s >= 0 else 'is'} at {reason.until}"
 
 
 def _said_of_due(reason: Deciding | Overdue | NoWorker | TablesBehind, around: Around) -> str:

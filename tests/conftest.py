@@ -17,6 +17,7 @@ from ops.embedded import jars
 from ops.embedded.kafka import KafkaServer
 from ops.embedded.postgres import PostgresServer
 from ops.errors import DownloadFailed
+from projections.postgres import PostgresStore
 from schemas.settings import Settings
 from tests import secured, servers
 
@@ -79,6 +80,15 @@ async def postgres_dsn(postgres: servers.Address) -> AsyncIterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     yield await servers.create_database(postgres.address, name)
     await servers.drop_database(postgres.address, name)
+
+
+@pytest.fixture
+async def postgres_store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
+    """The tables in a database of one's own, empty."""
+    store = PostgresStore(postgres_dsn)
+    await store.migrate()
+    yield store
+    await store.close()
 
 
 @pytest.fixture
